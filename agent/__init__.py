@@ -1,0 +1,1 @@
+"""Language model clients, the reader that ties encoder, template and model together, and LangChain tools."""

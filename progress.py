@@ -1,0 +1,39 @@
+"""Progress of long work: a rich bar with rate and time left, on stderr, so that stdout holds results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, Task
+    from rich.text import Text
+
+
+@contextmanager
+def progress_bar(unit: str = "it", *, disable: bool = False) -> Iterator[Progress]:
+    """A bar for one or more tasks. Use `bar.add_task(description, total=N)` and `bar.update(task, advance=n)`.
+
+    Shown only where stderr is a terminal; `unit` names what is counted ("images", "steps").
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.1f} {unit}/s", style="progress.data.speed")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=disable or not console.is_terminal) as bar:
+        yield bar

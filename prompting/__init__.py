@@ -1,0 +1,1 @@
+"""Words to prompts to parsed answers: templates beside their parsers. Pure text, no torch."""

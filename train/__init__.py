@@ -1,0 +1,1 @@
+"""The made world, one training loop, and one recipe per model."""

@@ -1,0 +1,1 @@
+"""The small models that come with the package: one folder each, in the format of the real ones."""
