@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from PIL import Image
+from textlens.encoders.captioner import CocaCaptioner
+from textlens.encoders.clip import Clip
+from textlens.encoders.coca_decoder import CachedCoca
+from torch import Tensor
+
+Build = Callable[..., Clip]
+CONFIGS = [
+    {"layers": 1, "embed_cls": False},
+    {"layers": 2, "embed_cls": True},
+    {"layers": 3, "embed_cls": False, "attentional_pool": False},
+    {"layers": 3, "embed_cls": True, "seed": 1},
+]
+
+
+def images(count: int) -> list[Image.Image]:
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randint(0, 256, (count, 32, 32, 3), generator=generator, dtype=torch.uint8)
+    return [Image.fromarray(array) for array in noise.numpy()]
+
+
+@torch.no_grad()
+def next_log_probs(clip: Clip, pixels: Tensor, prefix: list[int]) -> Tensor:
+    """The plain way: the whole prefix through open_clip's own forward. (1, 3, H, W) -> (V,)."""
+    # Without a class token open_clip's text tower takes full-length texts only; what follows the prefix cannot matter.
+    padding = [] if clip.model.text.cls_emb is not None else [clip.pad_id] * (clip.context_length - len(prefix))
+    logits = clip.model(pixels, torch.tensor([prefix + padding]), output_labels=False)["logits"]
+    return logits[0, len(prefix) - 1].log_softmax(dim=-1)
+
+
+def plain_greedy(clip: Clip, pixels: Tensor, max_tokens: int, min_tokens: int) -> tuple[tuple[int, ...], float]:
+    ends, prefix, total = [clip.eos_id, clip.pad_id], [clip.bos_id], 0.0
+    for position in range(max_tokens):
+        log_probs = next_log_probs(clip, pixels, prefix)
+        if position < min_tokens:
+            log_probs[ends] = -torch.inf
+        token = int(log_probs.argmax())
+        total += float(log_probs[token])
+        if token in ends:
+            break
+        prefix.append(token)
+    return tuple(prefix[1:]), total
+
+
+def plain_beam(clip: Clip, pixels: Tensor, beams: int, max_tokens: int) -> tuple[tuple[int, ...], float]:
+    ends, live, done = {clip.eos_id, clip.pad_id}, [([clip.bos_id], 0.0)], []
+    for _ in range(max_tokens):
+        offers = []
+        for prefix, total in live:
+            log_probs, tokens = next_log_probs(clip, pixels, prefix).topk(3 * beams)
+            offers += [(total + float(p), [*prefix, int(t)]) for p, t in zip(log_probs, tokens, strict=True)]
+        offers.sort(key=lambda offer: -offer[0])
+        done += [(total, text) for total, text in offers[:beams] if text[-1] in ends]
+        live = [(text, total) for total, text in offers if text[-1] not in ends][:beams]
+        if len(done) >= beams:
+            break
+    else:
+        done += [(total, text) for text, total in live]
+    total, text = max(done, key=lambda hypothesis: hypothesis[0] / (len(hypothesis[1]) - 1))
+    return tuple(token for token in text[1:] if token not in ends), total
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_each_cached_step_gives_open_clips_logits(tiny_coca: Build, config: dict) -> None:
+    clip = tiny_coca(**config)
+    pixels = clip.pixels(images(3))
+    ids = torch.randint(0, 500, (3, clip.context_length), generator=torch.Generator().manual_seed(0))
+    ids[:, 0] = clip.bos_id
+    with torch.no_grad():
+        expected = clip.model(pixels, ids, output_labels=False)["logits"]
+        cached = CachedCoca(clip.model, clip.model.visual(pixels)[1], capacity=clip.context_length)
+        steps = [cached.step(tokens) for tokens in ids[:, : expected.shape[1]].unbind(1)]
+    torch.testing.assert_close(torch.stack(steps, dim=1), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("min_tokens", [0, 6])
+def test_greedy_equals_the_plain_full_prefix_way(tiny_coca: Build, config: dict, min_tokens: int) -> None:
+    clip = tiny_coca(**config)
+    pixels = clip.pixels(images(6))
+    captioner = CocaCaptioner(clip, min_tokens=min_tokens)
+    found = captioner.generate(pixels)
+    for text, one in zip(found, pixels.split(1), strict=True):
+        ids, total = plain_greedy(clip, one, captioner.search.max_tokens, min_tokens)
+        assert text.ids == ids
+        assert text.log_probability == pytest.approx(total, abs=1e-3)
+    assert len({text.ids for text in found}) > 1, "degenerate: every image got the same words"
+    assert max(len(set(text.ids)) for text in found) > 3, "degenerate: one word over and over"
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("beams", [2, 4])
+def test_beam_search_equals_the_plain_full_prefix_way(tiny_coca: Build, config: dict, beams: int) -> None:
+    clip = tiny_coca(**config)
+    pixels = clip.pixels(images(4))
+    found = CocaCaptioner(clip, num_beams=beams, max_tokens=12).generate(pixels)
+    for text, one in zip(found, pixels.split(1), strict=True):
+        ids, total = plain_beam(clip, one, beams, max_tokens=12)
+        assert text.ids == ids
+        assert text.log_probability == pytest.approx(total, abs=1e-3)

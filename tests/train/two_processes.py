@@ -1,0 +1,48 @@
+"""Run by test_distributed.py once per rank, as a launcher would: a few short trainings over gloo, for comparison with one process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from tiny_recipe import ContrastiveRecipe, TinyRecipe
+
+from textlens.errors import TextlensError
+from textlens.train.loop import LoopConfig, train
+
+SETTINGS = {"steps": 6, "batch_size": 8, "learning_rate": 0.02, "weight_decay": 0.1, "log_every": 1, "num_workers": 0}
+MEAN = LoopConfig(**SETTINGS, accumulation=2, ema_decay=0.9)
+CONTRASTIVE = LoopConfig(**SETTINGS, gradient_clip=None)
+
+
+class NanOnRankOne(TinyRecipe):
+    def loss(self, model, batch, *, step, indices):
+        figures = super().loss(model, batch, step=step, indices=indices)
+        broken = step == 3 and torch.distributed.get_rank() == 1
+        return {**figures, "loss": figures["loss"] * (float("nan") if broken else 1.0)}
+
+
+def main(out: Path) -> None:
+    recipe = TinyRecipe(dropout=0.0)
+    train(recipe, MEAN, out / "mean")
+    train(ContrastiveRecipe(), CONTRASTIVE, out / "global")
+    train(ContrastiveRecipe(local=True), CONTRASTIVE, out / "local")
+
+    train(TinyRecipe(dropout=0.3), MEAN, out / "whole")
+    pauses = 0
+    while not train(TinyRecipe(dropout=0.3), MEAN, out / "paused", resume=True, max_minutes=0).finished:
+        pauses += 1
+    try:
+        train(NanOnRankOne(), MEAN, out / "nan")
+    except TextlensError as error:
+        failure = str(error)
+    rank = torch.distributed.get_rank()
+    report = {"seen": recipe.seen, "pauses": pauses, "failure": failure, "processes": torch.distributed.get_world_size()}
+    (out / f"rank{rank}.json").write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))

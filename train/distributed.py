@@ -1,0 +1,40 @@
+"""Gathering across processes, with gradients, for losses that compare every sample with every other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    """Concatenate each process's rows; in the backward pass every process's gradient for my rows is summed."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather_with_grad(rows: Tensor) -> Tensor:
+    """(N, ...) in each of W processes -> (W * N, ...) in all of them, in order of rank; itself where there is one
+    process.
+
+    For contrastive losses (CLIP, Radford et al. 2021). Each process may compute the loss over all W * N rows, or over
+    its own N rows against all: the gradients of the W processes are summed on the way back, and DDP then averages, so
+    both give exactly the gradient of one process that holds the full batch. N must be the same everywhere (the training
+    loop sees to that).
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return rows
+    gathered: Tensor = _GatherWithGradient.apply(rows)
+    return gathered

@@ -1,0 +1,89 @@
+"""What turns gradients into weights: the optimizer, its schedule, and the moving average (EMA) of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+OptimizerName = Literal["adamw", "adafactor"]
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name; tied ones once."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def build_optimizer(
+    parameters: Mapping[str, nn.Parameter],
+    name: OptimizerName,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.95),
+) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019) or Adafactor (Shazeer & Stern 2018; torch's, the variant of Big Vision).
+
+    Only matrices decay: biases, norms and scalar temperatures (fewer than two dimensions) are left alone. `betas` are
+    AdamW's; Adafactor keeps factored second moments and scales the learning rate by the size of each weight.
+    """
+    matrices = [p for p in parameters.values() if p.ndim >= 2]
+    others = [p for p in parameters.values() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if name == "adafactor":
+        return torch.optim.Adafactor(groups, lr=learning_rate)
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas)
+
+
+def learning_rate_at(step: int, steps: int, peak: float, floor: float = 0.0, warmup_steps: int = 0) -> float:
+    """Learning rate of step `step` (from 0) of `steps`: linear warm-up to `peak`, then a half cosine that ends at
+    `floor`.
+
+    A function of the step alone, so that a pause, a resume or a slow machine changes nothing.
+    """
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+class ExponentialMovingAverage:
+    """A second copy of the trainable weights that follows them slowly: `ema = decay * ema + (1 - decay) * weight`.
+
+    The decay itself warms up as min(decay, (1 + step) / (10 + step)), as in diffusers, so that short runs forget their
+    random start.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.parameters = parameters
+        self.average = {name: p.detach().clone() for name, p in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after step `step` (from 0)."""
+        average_into = get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))
+        average_into(list(self.average.values()), [p.detach() for p in self.parameters.values()], step)
+
+    @torch.no_grad()
+    def copy_to_model(self) -> None:
+        """Overwrite the model's trainable weights with the average."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.average[name])
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """The model holds the average inside the block, and its own weights again (bit-equal) after it."""
+        own: dict[str, Tensor] = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.copy_to_model()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in self.parameters.items():
+                    parameter.copy_(own[name])

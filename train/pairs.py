@@ -1,0 +1,120 @@
+"""Image-text pairs to train on: the made world, or any image-text data set that Hugging Face `datasets` reads.
+
+A source answers for sample numbers, not for batches, so that what a sample is does not depend on how a run is split.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import InputError
+from .captions import STYLES, captions
+from .randomness import sample_rng
+from .rendering import render
+from .scenes import scene_at
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image with one text; `style` names the kind of text ("descriptive", ...), "" where the source has no styles."""
+
+    image: Image
+    text: str
+    style: str = ""
+
+
+class PairSource(Protocol):
+    """Where pairs come from."""
+
+    def pair(self, index: int, seed: int) -> Pair:
+        """Sample number `index` (it may exceed the size of the data) of the run with this seed: always the same pair."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScenePairs:
+    """Fresh scenes without end, with a caption of a style drawn with the given weights."""
+
+    styles: Mapping[str, float]
+    split: str = "train"
+    size: int = 64
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.styles) - set(STYLES))
+        if unknown or sum(self.styles.values()) <= 0:
+            raise InputError(
+                f"caption styles {unknown or dict(self.styles)}: expected positive weights for some of {', '.join(STYLES)}"
+            )
+
+    def pair(self, index: int, seed: int) -> Pair:
+        from PIL import Image
+
+        scene = scene_at(index, self.split, seed)
+        rng = sample_rng(seed, index)
+        style = rng.choices(tuple(self.styles), tuple(self.styles.values()))[0]
+        return Pair(Image.fromarray(render(scene, self.size)), captions(scene, style, rng), style)
+
+
+@dataclass(frozen=True)
+class DatasetPairs:
+    """Pairs of a map-style `datasets.Dataset` with an image column and a text column, shuffled anew in each epoch."""
+
+    dataset: Any
+    image_column: str = "image"
+    text_column: str = "text"
+    _orders: dict[tuple[int, int], list[int]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        missing = {self.image_column, self.text_column} - set(self.dataset.column_names)
+        if missing or not len(self.dataset):
+            raise InputError(
+                f"the data set has {len(self.dataset)} rows and columns {self.dataset.column_names}; missing: {sorted(missing)}"
+            )
+
+    def pair(self, index: int, seed: int) -> Pair:
+        epoch, position = divmod(index, len(self.dataset))
+        row = self.dataset[_epoch_order(len(self.dataset), seed, epoch)[position]]
+        text = row[self.text_column]
+        if isinstance(text, list):  # several captions of one image
+            text = sample_rng(seed, index).choice(text)
+        return Pair(row[self.image_column].convert("RGB"), text)
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
+    return random.Random(f"{seed}/{epoch}").sample(range(rows), rows)
+
+
+def load_pairs(
+    source: str, styles: Mapping[str, float], size: int, image_column: str = "image", text_column: str = "text"
+) -> PairSource:
+    """The source of a spec: "scenes", a folder that `datasets.save_to_disk` wrote, or "builder:path", such as
+    "imagefolder:photos/" or "webdataset:shards/*.tar" (columns as that builder names them), or a data set's hub id.
+    """
+    if source == "scenes":
+        return ScenePairs(styles, size=size)
+    from datasets import load_dataset, load_from_disk
+
+    builder, _, path = source.partition(":")
+    try:
+        if Path(source).is_dir():
+            dataset = load_from_disk(source)
+        elif path and builder == "imagefolder":
+            dataset = load_dataset(builder, data_dir=path, split="train")
+        elif path:
+            dataset = load_dataset(builder, data_files=path, split="train")
+        else:
+            dataset = load_dataset(source, split="train")
+    except (FileNotFoundError, ValueError, ConnectionError) as error:
+        raise InputError(
+            f"cannot read image-text pairs from {source!r}: {error}. Expected scenes, a saved data set's folder, builder:path, or a hub id"
+        ) from error
+    return DatasetPairs(dataset, image_column, text_column)

@@ -1,0 +1,154 @@
+"""The made world: draws scenes by split, and writes them as PNG files, JSON lines or a Hugging Face data set.
+
+A scene is fixed by (split, seed, index) alone. `render`, `captions` and `questions` are pure functions of it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .captions import CLEAN_STYLES, STYLES, captions
+from .questions import TYPES, Question, questions
+from .rendering import render
+from .world import BACKGROUNDS, COLOURS, HELD_OUT_COLOURS, HELD_OUT_COUNTS, NOUNS, PLACES, SPLITS, Scene, SceneObject
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = [
+    "CLEAN_STYLES", "STYLES", "TYPES", "Question", "Scene", "SceneObject", "captions", "held_out", "questions", "record",
+    "render", "sample_scene", "scene_at", "scene_rng", "scenes_dataset", "write_scenes",
+]  # fmt: skip
+
+MAX_OBJECTS = 4
+_CENTRES = {
+    "top left": (0.23, 0.23),
+    "top right": (0.77, 0.23),
+    "bottom left": (0.23, 0.77),
+    "bottom right": (0.77, 0.77),
+}
+_EXTENTS = {"large": (26, 29), "small": (17, 19)}  # in 64ths of the canvas
+_JITTER = {"large": 0.6, "small": 3.0}
+
+
+def scene_rng(split: str, seed: int, index: int, purpose: str = "scene") -> random.Random:
+    """The random numbers that belong to one scene and one purpose ("scene", "captions", "questions")."""
+    return random.Random(f"{split}/{seed}/{index}/{purpose}")
+
+
+def held_out(scene: Scene, split: str) -> bool:
+    """Whether the scene shows a noun-colour or noun-count combination that only `split` ("val", "test") may show."""
+    counts = Counter(thing.noun for thing in scene.objects)
+    return any((thing.noun, thing.colour) in HELD_OUT_COLOURS[split] for thing in scene.objects) or any(
+        pair in HELD_OUT_COUNTS[split] for pair in counts.items()
+    )
+
+
+def _allowed(scene: Scene, split: str) -> bool:
+    return not any(held_out(scene, other) for other in HELD_OUT_COLOURS if other != split)
+
+
+def _place_object(noun: str, colour: str, size: str, place: str, rng: random.Random) -> SceneObject:
+    x, y = _CENTRES.get(place, (0.5, 0.5))
+    jitter = _JITTER[size] / 64
+    extent = rng.uniform(*_EXTENTS[size]) / 64
+    return SceneObject(
+        noun, colour, size, place, x + rng.uniform(-jitter, jitter), y + rng.uniform(-jitter, jitter), extent
+    )
+
+
+def _draw(rng: random.Random, num_objects: int) -> Scene:
+    places = rng.sample(PLACES, num_objects)
+    sizes = [rng.choice(("large", "small")) for _ in places]
+    if "center" in places:  # a large centre and large corners would cover one another
+        centre = places.index("center")
+        if sizes[centre] == "large":
+            sizes = ["large" if i == centre else "small" for i in range(num_objects)]
+    nouns = [rng.choice(NOUNS) for _ in places]
+    if num_objects > 1 and rng.random() < 0.25:  # several of the same
+        for i in range(1, rng.randint(2, num_objects)):
+            nouns[i] = nouns[0]
+    colours = [rng.choice(tuple(COLOURS)) for _ in places]
+    objects = (_place_object(*row, rng) for row in zip(nouns, colours, sizes, places, strict=True))
+    return Scene(rng.choice(tuple(BACKGROUNDS)), tuple(objects))
+
+
+def sample_scene(rng: random.Random, split: str = "train", num_objects: int | None = None) -> Scene:
+    """One scene of a split, with 1-4 objects (equally often) or `num_objects`."""
+    if split not in SPLITS:
+        raise InputError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+    if num_objects is not None and not 1 <= num_objects <= MAX_OBJECTS:
+        raise InputError(f"num_objects is {num_objects}: expected 1 to {MAX_OBJECTS}")
+    number = num_objects or rng.randint(1, MAX_OBJECTS)
+    while not _allowed(scene := _draw(rng, number), split):
+        pass
+    return scene
+
+
+def scene_at(index: int, split: str = "train", seed: int = 0, num_objects: int | None = None) -> Scene:
+    """The scene number `index` of a split and seed."""
+    return sample_scene(scene_rng(split, seed, index), split, num_objects)
+
+
+def record(scene: Scene, image: str, split: str = "test", seed: int = 0, index: int = 0) -> dict[str, Any]:
+    """One line of `scenes.jsonl`: the scene's objects, a caption of every style and its questions, as plain JSON."""
+    rng = scene_rng(split, seed, index, "captions")
+    texts = {style: captions(scene, style, rng) for style in STYLES}
+    asked = questions(scene, scene_rng(split, seed, index, "questions"))
+    objects = [{"noun": t.noun, "colour": t.colour, "size": t.size, "place": t.place} for t in scene.objects]
+    return {
+        "image": image,
+        "background": scene.background,
+        "objects": objects,
+        "captions": texts,
+        "questions": [asdict(question) | {"answers": list(question.answers)} for question in asked],
+    }
+
+
+def write_scenes(
+    number: int, out: Path, split: str = "test", seed: int = 0, size: int = 64
+) -> Iterator[dict[str, Any]]:
+    """Write `number` PNG files and `scenes.jsonl` into the folder `out`; yields each record once it is written."""
+    from PIL import Image
+
+    if number < 1 or size < 1:
+        raise InputError(f"{number} scenes of {size} px were asked for: expected at least 1 of at least 1 px")
+    out.mkdir(parents=True, exist_ok=True)
+    digits = max(5, len(str(number - 1)))
+    with (out / "scenes.jsonl").open("w", encoding="utf-8") as lines:
+        for index in range(number):
+            scene = scene_at(index, split, seed)
+            row = record(scene, f"{index:0{digits}d}.png", split, seed, index)
+            Image.fromarray(render(scene, size)).save(out / row["image"])
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            yield row
+
+
+def scenes_dataset(number: int, split: str = "train", seed: int = 0, size: int = 64) -> Dataset:
+    """`number` scenes as a Hugging Face data set: the columns of `record`, with `image` as pictures."""
+    from datasets import Dataset, Features, Image, Value
+
+    text = Value("string")
+    features = Features(
+        image=Image(),
+        background=text,
+        objects=[{"noun": text, "colour": text, "size": text, "place": text}],
+        captions=dict.fromkeys(STYLES, text),
+        questions=[{"question": text, "type": text, "answer": text, "answers": [text]}],
+    )
+
+    def rows() -> Iterator[dict[str, Any]]:
+        from PIL import Image as Picture
+
+        for index in range(number):
+            scene = scene_at(index, split, seed)
+            yield record(scene, "", split, seed, index) | {"image": Picture.fromarray(render(scene, size))}
+
+    return Dataset.from_generator(rows, features=features)

@@ -1,0 +1,66 @@
+"""Settings files (YAML) and the training record (`training.json`) that goes with every set of trained weights."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .loop import TrainResult
+
+Config = TypeVar("Config")
+
+
+def read_settings(config_class: type[Config], path: Path) -> Config:
+    """A dataclass of settings from a YAML file; unknown and missing names are errors that list the valid ones."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read settings from {path}: {error}") from error
+    known = {f.name: f for f in fields(config_class)}  # type: ignore[arg-type]
+    required = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
+    if not isinstance(values, dict) or set(values) - set(known) or required - set(values):
+        got = sorted(values) if isinstance(values, dict) else type(values).__name__
+        raise InputError(f"{path} holds {got}; expected {', '.join(known)} (required: {', '.join(sorted(required))})")
+    return config_class(**values)
+
+
+def _commit() -> str:
+    here = Path(__file__).resolve().parent
+    command = ("git", "-C", str(here), "rev-parse", "HEAD")
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def write_training_record(folder: Path, recipe: str, settings: dict[str, Any], run: Path, result: TrainResult) -> None:
+    """Write `training.json`: recipe, settings, seed, commit, steps, device, time in minutes and final metrics."""
+    import torch
+
+    record = {
+        "recipe": recipe,
+        "settings": settings,
+        "seed": settings["loop"].get("seed", 0),
+        "commit": _commit(),
+        "steps": result.step,
+        "device": _device(),
+        "torch": torch.__version__,
+        "minutes": round(float(result.metrics.get("elapsed", 0.0)) / 60, 1),
+        "final_metrics": {"train": result.metrics, "validation": result.evaluation},
+    }
+    (folder / "training.json").write_text(json.dumps(record, indent=1, default=list) + "\n", encoding="utf-8")
