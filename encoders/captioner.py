@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ class HuggingFaceCaptioner:
         inputs = self._chat_inputs(images) if self.chat_processor else self._image_inputs(images)
         inputs = inputs.to(self.model.device)
         for name, value in inputs.items():
-            if value.is_floating_point():
+            if isinstance(value, Tensor) and value.is_floating_point():
                 inputs[name] = value.to(self.model.dtype)
         ids = self.model.generate(**inputs, max_new_tokens=self.max_tokens, num_beams=self.num_beams, do_sample=False)
         prompt_length = inputs["input_ids"].shape[1] if self.chat_processor else 0
@@ -163,10 +164,18 @@ class HuggingFaceCaptioner:
         )
 
     def _description(self, ids: list[int]) -> Description:
-        special = set(self.tokenizer.all_special_ids)
-        words = [i for i in ids if i not in special]
-        pieces = tuple(self.tokenizer.decode([i]).strip() for i in words)
-        return Description(" ".join(self.tokenizer.decode(words).split()), pieces, self.spec)
+        words = [i for i in ids if i not in self._special_ids]
+        pieces = (self.tokenizer.decode([i]).strip() for i in words)
+        text = " ".join(self.tokenizer.decode(words).split())
+        return Description(text, tuple(piece for piece in pieces if piece), self.spec)
+
+    @cached_property
+    def _special_ids(self) -> set[int]:
+        # BLIP begins with an id that its tokenizer does not know as special; only the model's settings name it.
+        config, ids = self.model.generation_config, set(self.tokenizer.all_special_ids)
+        for value in (config.bos_token_id, config.eos_token_id, config.pad_token_id, config.decoder_start_token_id):
+            ids.update([value] if isinstance(value, int) else value or [])
+        return ids
 
 
 def _check_range(name: str, value: int, low: int, high: int | None) -> None:

@@ -54,11 +54,15 @@ class CocaObjective(nn.Module):
         self.coca = coca
 
     def forward(self, pixels: Tensor, text: Tensor, captioned: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """pixels (B, 3, H, W), text (B, L), captioned (C,) row numbers -> image (B, D), text (B, D), logits (C, L-1, V), scale."""
+        """pixels (B, 3, H, W), text (B, L), captioned (C,) row numbers -> image (B, D), text (B, D), logits (C, l, V), scale.
+
+        The caption logits reach as far as the longest captioned text: l <= L - 1.
+        """
         coca: Any = self.coca
         image_latent, image_tokens = coca._encode_image(pixels)
         text_latent, text_tokens = coca._encode_text(text)
-        logits = coca.text_decoder(image_tokens[captioned], text_tokens[captioned, :-1])
+        length = int((text[captioned] != coca.pad_id).sum(1).max()) if len(captioned) else 1
+        logits = coca.text_decoder(image_tokens[captioned], text_tokens[captioned, : length - 1])
         return image_latent, text_latent, logits, coca.logit_scale.exp().clamp(max=100.0)
 
 
@@ -81,13 +85,12 @@ class CocaRecipe:
         )
 
     def batch(self, indices: Sequence[int], seed: int) -> dict[str, Tensor]:
-        """pixels (B, 3, H, W) float32; text (B, L) ids, L the longest of the batch; captioned (C,) row numbers."""
+        """pixels (B, 3, H, W) float32; text (B, L) ids; captioned (C,) row numbers."""
         pairs = [self.source.pair(index, seed) for index in indices]
         text = self.clip.tokenize([pair.text for pair in pairs])
-        length = int((text != self.clip.pad_id).sum(1).max())
         rows = [i for i, pair in enumerate(pairs) if not pair.style or pair.style in self.config.captioned]
         pixels = self.clip.pixels([pair.image for pair in pairs])
-        return {"pixels": pixels, "text": text[:, :length], "captioned": torch.tensor(rows, dtype=torch.long)}
+        return {"pixels": pixels, "text": text, "captioned": torch.tensor(rows, dtype=torch.long)}
 
     def loss(
         self, model: nn.Module, batch: dict[str, Tensor], *, step: int, indices: Sequence[int]
@@ -96,7 +99,7 @@ class CocaRecipe:
         with attention_for_training(batch["pixels"].device):
             image, text, logits, scale = model(batch["pixels"], batch["text"], batch["captioned"])
         contrastive = contrastive_loss(image.float(), text.float(), scale)
-        labels = batch["text"][batch["captioned"], 1:]
+        labels = batch["text"][batch["captioned"], 1 : logits.shape[1] + 1]
         weight = (labels != self.clip.pad_id).float()
         per_token = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view_as(weight)
         words = weight.sum().clamp(min=1.0)

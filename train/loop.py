@@ -91,7 +91,9 @@ def train(
     Raises `InputError` for an `out` that is in use, or settings that differ from those of the run to resume, and
     `TextlensError` when the loss or its gradient is no longer finite.
     """
-    accelerator = Accelerator(gradient_accumulation_steps=config.accumulation)
+    # Told of a machine without an accelerator, for else it would not see the processes that torchrun started there.
+    on_cpu = not torch.accelerator.is_available()
+    accelerator = Accelerator(gradient_accumulation_steps=config.accumulation, cpu=on_cpu)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), stop_signals() as stop:
         run = _start(recipe, config, out, accelerator, resume)

@@ -31,7 +31,15 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_coca(tokenizer_folder: Path) -> Callable[..., Clip]:
     """Builds a CoCa of random weights, scaled up so that its captions differ between images and positions."""
 
-    def build(*, layers: int = 2, embed_cls: bool = False, attentional_pool: bool = True, seed: int = 0) -> Clip:
+    def build(
+        *,
+        layers: int = 2,
+        embed_cls: bool = False,
+        attentional_pool: bool = True,
+        end_boost: float = 1.0,
+        seed: int = 0,
+    ) -> Clip:
+        """end_boost: more than 1 makes captions end at different lengths, most before the context does."""
         text = {"context_length": 20, "vocab_size": 522, "width": 48, "heads": 4, "layers": layers}
         vision = {"image_size": 32, "layers": 2, "width": 64, "head_width": 16, "patch_size": 8, "output_tokens": True}
         if attentional_pool:
@@ -49,6 +57,8 @@ def tiny_coca(tokenizer_folder: Path) -> Callable[..., Clip]:
             torch.manual_seed(seed)
             clip = Clip.from_config(config, tokenizer_folder=tokenizer_folder, name="tiny")
             _enliven(clip.model)
+        with torch.no_grad():
+            clip.model.text_decoder.text_projection[:, [clip.eos_id, clip.pad_id]] *= end_boost
         return clip
 
     return build
