@@ -1,2 +1,122 @@
+"""The command line: every command parses, builds, calls one library function, and prints. Results go to stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import InputError, TextlensError
+from .progress import progress_bar
+
+app = typer.Typer(
+    name="textlens",
+    help="See images through text: turn images into words that any language model can use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Encoders = Annotated[
+    list[str] | None,
+    typer.Option("--encoder", "-e", help="Encoder spec, such as coca, coca:FOLDER or hf:ID; may be given several times."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
+
+
+def _print_json(record: dict[str, Any]) -> None:
+    # A file name may hold bytes that are no text; ASCII escapes keep every line valid.
+    sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.flush()
+
+
+@app.command()
+def describe(
+    images: Annotated[list[str], typer.Argument(help="Image files, folders, globs, data URLs; http(s) with --allow-network.")],
+    encoder: Encoders = None,
+    as_json: AsJson = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels than this.")] = 64_000_000,
+    allow_network: Annotated[bool, typer.Option("--allow-network", help="Fetch http(s) addresses.")] = False,
+) -> None:
+    """Turn images into words: one line per image and encoder."""
+    from .encoders.images import ImageLimits, expand_images
+    from .encoders.pipeline import describe_stream
+    from .encoders.registry import DEFAULT_ENCODER, load_encoder
+
+    names = expand_images(images)
+    encoders = {spec: load_encoder(spec) for spec in encoder or [DEFAULT_ENCODER]}
+    limits = ImageLimits(max_pixels=max_pixels)
+    failed = total = 0
+    with progress_bar("descriptions") as bar:
+        task = bar.add_task("describing", total=len(names) * len(encoders), note="")
+        for row in describe_stream(names, encoders, batch_size=batch_size, limits=limits, allow_network=allow_network):
+            total += 1
+            failed += row.error is not None
+            bar.advance(task)
+            if as_json:
+                _print_json(row.as_json())
+            elif row.error is not None:
+                typer.echo(f"error: {row.error}", err=True)
+            else:
+                typer.echo(_line(row.image, row.encoder, row.text, len(names), len(encoders)))
+    _exit_for(failed, total)
+
+
+def _line(image: str, encoder: str, text: str, num_images: int, num_encoders: int) -> str:
+    """The text alone where it can only mean one thing, else with the names of image and encoder in front."""
+    label = [image] * (num_images > 1) + [f"[{encoder}]"] * (num_encoders > 1)
+    return f"{' '.join(label)}: {text}" if label else text
+
+
+def _exit_for(failed: int, total: int) -> None:
+    if failed:
+        raise typer.Exit(2 if failed == total else 1)
+
+
+@app.command()
+def scenes(
+    number: Annotated[int, typer.Argument(min=1, help="How many scenes.")],
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files and scenes.jsonl.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    seed: Annotated[int, typer.Option(help="Another seed gives other scenes of the same split.")] = 0,
+    size: Annotated[int, typer.Option(min=8, max=4096, help="Pixels per side.")] = 64,
+) -> None:
+    """Write scenes of the made world: pictures with captions, questions and all their facts."""
+    from .train.scenes import write_scenes
+
+    with progress_bar("scenes") as bar:
+        task = bar.add_task("drawing", total=number, note="")
+        for _ in write_scenes(number, out, split, seed, size):
+            bar.advance(task)
+    typer.echo(str(out / "scenes.jsonl"))
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="What to train: coca.")],
+    config: Annotated[Path, typer.Option(help="Settings, such as configs/coca-scenes.yaml.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics.jsonl and the finished model.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    max_minutes: Annotated[float | None, typer.Option(help="Pause after this time; go on later with --resume.")] = None,
+) -> None:
+    """Train a model by its recipe. A paused or killed run goes on exactly where its last checkpoint stands."""
+    from .train.recipes import run_recipe
+
+    result = run_recipe(recipe, config, out, resume=resume, max_minutes=max_minutes)
+    _print_json({"finished": result.finished, "step": result.step, "checkpoint": str(result.checkpoint), **result.evaluation})
+
+
 def main() -> None:
-    raise SystemExit("not yet")
+    """The entry point: errors that are the caller's to mend are printed without a traceback and exit with 2."""
+    try:
+        app()
+    except TextlensError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from None
+    except BrokenPipeError:  # `textlens describe ... | head`
+        sys.stderr.close()
+        raise SystemExit(1) from None

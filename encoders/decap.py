@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor
@@ -22,27 +22,13 @@ from .decap_checkpoint import DecapConfig, Strategy, load_decoder, save_decoder
 from .decap_decoder import DecapDecoder
 from .decoding import Hypothesis
 from .description import Description
-from .memory import EMBEDDINGS_NAME, SupportMemory, TextEmbedder, space_name
+from .memory import EMBEDDINGS_NAME, CaptionSpace, SupportMemory, space_name
 from .projection import check_finite
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["CaptionSpace", "Decap", "DecapConfig", "Strategy"]
-
-
-class CaptionSpace(TextEmbedder, Protocol):
-    """What DeCap needs of a CLIP: a shared space and its tokenizer. `textlens.encoders.clip.Clip` is one."""
-
-    tokenizer: Any  # (texts, context_length=L) -> (N, L) ids, begin and end included, cut in front of the end
-    bos_id: int | None
-    eos_id: int | None
-
-    def embed_images(self, images: Sequence[Image]) -> Tensor: ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
-
-    def pieces(self, ids: Sequence[int]) -> tuple[str, ...]: ...
+__all__ = ["Decap", "DecapConfig", "Strategy"]
 
 
 @dataclass(frozen=True)
@@ -174,7 +160,7 @@ class Decap:
         return cls(config, clip or _load_clip(config.clip, folder, device), decoder.to(device), memory)
 
 
-def clip_spec(clip: TextEmbedder, folder: Path) -> str:
+def clip_spec(clip: CaptionSpace, folder: Path) -> str:
     """How a checkpoint in `folder` names its CLIP: a hub name as it is, a local folder by its relative path."""
     if not Path(clip.name).is_dir():
         return clip.name

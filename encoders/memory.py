@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,22 +17,42 @@ from torch import Tensor
 from ..errors import InputError
 from .projection import Neighbours, ProjectionResult, nearest, project
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 EMBEDDINGS_NAME = "memory.safetensors"
 TEXTS_NAME = "memory.txt"
 SAME_TEXT = 0.98  # cosine of a text's embedding in fp16 and in any other precision; other weights give far less
 
 
-class TextEmbedder(Protocol):
-    """What a memory needs of a CLIP; `textlens.encoders.clip.Clip` is one.
+class CaptionSpace(Protocol):
+    """What DeCap and its memory need of a CLIP: a shared space and its tokenizer. `textlens.encoders.clip.Clip` is one.
 
-    name: tells this space from others. embed_dim: D.
+    name: tells this space from others. embed_dim: D. context_length: tokens it reads, begin and end included.
+    tokenizer: (texts, context_length=L) -> (N, L) ids, begin and end included, cut in front of the end.
     """
 
     name: str
     embed_dim: int
+    context_length: int
+    tokenizer: Any
+    bos_id: int | None
+    eos_id: int | None
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """(N, D) float32, L2-normalised."""
+        ...
+
+    def embed_images(self, images: Sequence[Image]) -> Tensor:
+        """(B, D) float32, L2-normalised."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to words, without special tokens."""
+        ...
+
+    def pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """The word pieces of `ids`, without special tokens."""
         ...
 
 
@@ -63,7 +83,7 @@ class SupportMemory:
     def embed_dim(self) -> int:
         return self.embeddings.shape[1]
 
-    def check_clip(self, clip: TextEmbedder) -> None:
+    def check_clip(self, clip: CaptionSpace) -> None:
         """Raise `InputError` unless `clip` has the memory's dimension, name, and embedding of its first caption."""
         name = space_name(clip)
         if (clip.embed_dim, name) != (self.embed_dim, self.clip):
@@ -149,6 +169,6 @@ def clean_captions(texts: Iterable[str]) -> list[str]:
     return captions
 
 
-def space_name(clip: TextEmbedder) -> str:
+def space_name(clip: CaptionSpace) -> str:
     """What tells CLIPs apart: a hub name as it is, a local folder by its own name wherever it lies."""
     return Path(clip.name).resolve().name if Path(clip.name).is_dir() else clip.name

@@ -16,20 +16,29 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..progress import progress_bar
-from .memory import EMBEDDINGS_NAME, SupportMemory, TextEmbedder, clean_captions, space_name
+from .memory import EMBEDDINGS_NAME, CaptionSpace, SupportMemory, clean_captions, space_name
 
 SHARDS_NAME = "memory-shards"
 
 
 def build_memory(
-    texts: Iterable[str], clip: TextEmbedder, folder: str | Path, *, batch_size: int = 256, shard_size: int = 65536
+    texts: Iterable[str],
+    clip: CaptionSpace,
+    folder: str | Path,
+    *,
+    batch_size: int = 256,
+    shard_size: int = 65536,
+    cut_long: bool = False,
 ) -> SupportMemory:
     """Embed `texts` with `clip` and save them as a memory in `folder`; called again after a kill, it goes on.
 
     A shard is one file with its embeddings *and* its texts, written aside and renamed: it is there whole or not at all.
-    Raises `InputError` for empty captions, and for a folder that holds other captions or those of another CLIP.
+    Raises `InputError` for empty captions, for ones that the CLIP cannot read to their end (unless `cut_long`), and for
+    a folder that holds other captions or those of another CLIP.
     """
     captions, folder = clean_captions(texts), Path(folder)
+    if not cut_long:
+        _check_lengths(captions, clip)
     if not (folder / EMBEDDINGS_NAME).exists():
         _write_shards(captions, clip, folder / SHARDS_NAME, batch_size, shard_size)
         shards = [_load_shard(path) for path in _shard_paths(folder / SHARDS_NAME)]
@@ -68,7 +77,7 @@ def captions_from_dataset(name: str, column: str, split: str = "train") -> list[
     return clean_captions(itertools.chain.from_iterable([v] if isinstance(v, str) else v for v in rows[column]))
 
 
-def embed_texts(texts: Sequence[str], clip: TextEmbedder, batch_size: int = 256) -> Tensor:
+def embed_texts(texts: Sequence[str], clip: CaptionSpace, batch_size: int = 256) -> Tensor:
     """(N, D) fp16 on the CPU, of any number of texts. Raises `InputError` for embeddings that are not finite."""
     parts = [clip.embed_texts(texts[i : i + batch_size]).half().cpu() for i in range(0, len(texts), batch_size)]
     rows = torch.cat(parts)
@@ -77,7 +86,23 @@ def embed_texts(texts: Sequence[str], clip: TextEmbedder, batch_size: int = 256)
     return rows
 
 
-def _write_shards(captions: list[str], clip: TextEmbedder, folder: Path, batch_size: int, shard_size: int) -> None:
+def _check_lengths(captions: list[str], clip: CaptionSpace) -> None:
+    limit = clip.context_length
+    # No token is less than one byte, so that most captions need no tokenizer to be known as short enough.
+    doubtful = [(number, text) for number, text in enumerate(captions, 1) if len(text.encode()) > limit - 2]
+    for start in range(0, len(doubtful), 4096):
+        part = doubtful[start : start + 4096]
+        ids = clip.tokenizer([text for _, text in part], context_length=limit + 1)
+        first_end = (ids == clip.eos_id).int().argmax(dim=1)
+        for (number, text), end in zip(part, first_end.tolist(), strict=True):
+            if end == limit:
+                raise InputError(
+                    f"caption {number} ({text[:60]!r}) is longer than the {limit} tokens that CLIP {clip.name!r} reads; "
+                    "shorten it, or build with cut_long=True"
+                )
+
+
+def _write_shards(captions: list[str], clip: CaptionSpace, folder: Path, batch_size: int, shard_size: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     done = 0
     for path in _shard_paths(folder):

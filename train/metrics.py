@@ -12,7 +12,7 @@ NAME = "metrics.jsonl"
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
-    """The lines of `out/metrics.jsonl`, in order; none without the file. A last line that a kill cut short is left out."""
+    """The lines of `out/metrics.jsonl`, in order; none without the file. A last line cut short by a kill is skipped."""
     path = out / NAME
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

@@ -92,5 +92,5 @@ class Recipe(Protocol):
         ...
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Figures of the validation split, {} for none. `model` is in eval mode, without gradients; main process only."""
+        """Figures of the validation split, {} for none; on the main process, in eval mode and without gradients."""
         ...

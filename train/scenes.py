@@ -65,7 +65,7 @@ def _place_object(noun: str, colour: str, size: str, place: str, rng: random.Ran
 
 
 def _draw(rng: random.Random, num_objects: int) -> Scene:
-    places = rng.sample(PLACES, num_objects)
+    places = sorted(rng.sample(PLACES, num_objects), key=PLACES.index)
     sizes = [rng.choice(("large", "small")) for _ in places]
     if "center" in places:  # a large centre and large corners would cover one another
         centre = places.index("center")
@@ -80,10 +80,14 @@ def _draw(rng: random.Random, num_objects: int) -> Scene:
     return Scene(rng.choice(tuple(BACKGROUNDS)), tuple(objects))
 
 
-def sample_scene(rng: random.Random, split: str = "train", num_objects: int | None = None) -> Scene:
-    """One scene of a split, with 1-4 objects (equally often) or `num_objects`."""
+def _check_split(split: str) -> None:
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+
+
+def sample_scene(rng: random.Random, split: str = "train", num_objects: int | None = None) -> Scene:
+    """One scene of a split, with 1-4 objects (equally often) or `num_objects`."""
+    _check_split(split)
     if num_objects is not None and not 1 <= num_objects <= MAX_OBJECTS:
         raise InputError(f"num_objects is {num_objects}: expected 1 to {MAX_OBJECTS}")
     number = num_objects or rng.randint(1, MAX_OBJECTS)
@@ -118,6 +122,7 @@ def write_scenes(
     """Write `number` PNG files and `scenes.jsonl` into the folder `out`; yields each record once it is written."""
     from PIL import Image
 
+    _check_split(split)
     if number < 1 or size < 1:
         raise InputError(f"{number} scenes of {size} px were asked for: expected at least 1 of at least 1 px")
     out.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ BACKGROUNDS = {
     "mint": (184, 240, 212),
 }
 SIZES = ("large", "small")
-PLACES = ("top left", "top right", "bottom left", "bottom right", "center")
+PLACES = ("top left", "top right", "center", "bottom left", "bottom right")
 
 
 def glyph(noun: str) -> str:
@@ -117,7 +117,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that is true of one picture: a plain background and 1-4 objects, each in a place of its own."""
+    """All that is true of one picture: a plain background and 1-4 objects, each in a place of its own, in the order of `PLACES`."""
 
     background: str
     objects: tuple[SceneObject, ...]

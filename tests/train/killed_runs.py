@@ -1,4 +1,4 @@
-"""Run by test_checkpoint.py: trainings that are killed (SIGKILL) in every part of a save, or at random times, and resumed.
+"""Run by test_checkpoint.py: trainings killed (SIGKILL) in every part of a save, or at random times, and resumed.
 
 Each training runs in a fork, so that torch is imported only once. Prints one JSON object a line for each kill.
 """
@@ -18,10 +18,9 @@ from pathlib import Path
 
 import torch
 import torch._dynamo  # which the first optimizer step would import, in every fork again
-from tiny_recipe import TinyRecipe
-
 from textlens.train import checkpoint, loop
 from textlens.train.loop import LoopConfig
+from tiny_recipe import TinyRecipe
 
 CONFIG = LoopConfig(
     steps=8, batch_size=4, ema_decay=0.9, log_every=1, save_every=2, keep_checkpoints=1, num_workers=0, evaluate_every=3
@@ -51,7 +50,7 @@ def die() -> None:
 
 
 def train_and_die(out: Path, point: int) -> None:
-    """Die at event number `point` of the third save: before, after, or (files) halfway through each thing that it does."""
+    """Die at event `point` of the third save: before, after or (files) halfway through each thing that it does."""
     events = saves = 0
 
     def event() -> None:

@@ -1,13 +1,17 @@
-"""Recipes that train in milliseconds and have what the loop must handle: dropout, a frozen part, a buffer, keyed noise."""
+"""Recipes that train in milliseconds, with what the loop must handle: dropout, a frozen part, a buffer, keyed noise."""
 
 from __future__ import annotations
 
 import torch
+from textlens.train.distributed import gather_with_grad
+from textlens.train.loop import LoopConfig
+from textlens.train.randomness import sample_generator, sample_noise
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
-from textlens.train.distributed import gather_with_grad
-from textlens.train.randomness import sample_generator, sample_noise
+SETTINGS = {"steps": 6, "batch_size": 8, "learning_rate": 0.02, "weight_decay": 0.1, "log_every": 1, "num_workers": 0}
+MEAN = LoopConfig(**SETTINGS, accumulation=2, ema_decay=0.9)
+CONTRASTIVE = LoopConfig(**SETTINGS, gradient_clip=None)
 
 
 class TinyModel(nn.Module):

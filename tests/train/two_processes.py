@@ -1,4 +1,4 @@
-"""Run by test_distributed.py once per rank, as a launcher would: a few short trainings over gloo, for comparison with one process."""
+"""Run by test_distributed.py, once per rank as a launcher would: a few short trainings over gloo."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny_recipe import ContrastiveRecipe, TinyRecipe
-
 from textlens.errors import TextlensError
-from textlens.train.loop import LoopConfig, train
-
-SETTINGS = {"steps": 6, "batch_size": 8, "learning_rate": 0.02, "weight_decay": 0.1, "log_every": 1, "num_workers": 0}
-MEAN = LoopConfig(**SETTINGS, accumulation=2, ema_decay=0.9)
-CONTRASTIVE = LoopConfig(**SETTINGS, gradient_clip=None)
+from textlens.train.loop import train
+from tiny_recipe import CONTRASTIVE, MEAN, ContrastiveRecipe, TinyRecipe
 
 
 class NanOnRankOne(TinyRecipe):
@@ -39,7 +34,12 @@ def main(out: Path) -> None:
     except TextlensError as error:
         failure = str(error)
     rank = torch.distributed.get_rank()
-    report = {"seen": recipe.seen, "pauses": pauses, "failure": failure, "processes": torch.distributed.get_world_size()}
+    report = {
+        "seen": recipe.seen,
+        "pauses": pauses,
+        "failure": failure,
+        "processes": torch.distributed.get_world_size(),
+    }
     (out / f"rank{rank}.json").write_text(json.dumps(report))
 
 

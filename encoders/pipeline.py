@@ -1,0 +1,87 @@
+"""Many images through one or more encoders: decoding runs ahead in threads, and one bad image loses only itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from ..errors import InputError
+from .description import Description, Encoder
+from .images import ImageLimits, ImageSource, LoadedImage, load_images
+
+# What a model raises for an image it cannot take, or for a batch that is too large (torch's out-of-memory error is a
+# RuntimeError). Anything else is a fault of ours and must be seen.
+_PER_IMAGE_ERRORS = (ValueError, RuntimeError, MemoryError, OverflowError)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One image through one encoder: either `description` or `error` is set.
+
+    image: the source, as a path, URL or a short name. encoder: the spec it was asked for by.
+    """
+
+    image: str
+    encoder: str
+    description: Description | None
+    error: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The line that `textlens describe --json` prints: image, encoder, text, tokens, error (null where well)."""
+        text, tokens = (self.description.text, list(self.description.tokens)) if self.description else (None, None)
+        return {"image": self.image, "encoder": self.encoder, "text": text, "tokens": tokens, "error": self.error}
+
+
+def describe_stream(
+    sources: Iterable[ImageSource],
+    encoders: Mapping[str, Encoder],
+    *,
+    batch_size: int = 32,
+    limits: ImageLimits | None = None,
+    allow_network: bool = False,
+    workers: int | None = None,
+) -> Iterator[Result]:
+    """Describe each image with each encoder (spec -> encoder): image by image in order, the encoders in theirs.
+
+    Results come batch by batch; `sources` is read only a little ahead, so that it may be endless. While the encoders
+    work on one batch, `workers` threads decode the next. An image that cannot be read, or that an encoder cannot take,
+    yields a result with its error for each encoder concerned and loses no other image.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; expected 1 or more")
+    if not encoders:
+        raise InputError("no encoder was given; name at least one, such as 'coca'")
+    loading = load_images(
+        sources, limits=limits or ImageLimits(), allow_network=allow_network, workers=workers, ahead=2 * batch_size
+    )
+    return _describe_batches(loading, encoders, batch_size)
+
+
+def _describe_batches(
+    loading: Iterator[LoadedImage], encoders: Mapping[str, Encoder], batch_size: int
+) -> Iterator[Result]:
+    while batch := list(islice(loading, batch_size)):
+        columns = [_describe_batch(batch, spec, encoder) for spec, encoder in encoders.items()]
+        for results in zip(*columns, strict=True):
+            yield from results
+
+
+def _describe_batch(batch: list[LoadedImage], spec: str, encoder: Encoder) -> list[Result]:
+    readable = [one for one in batch if one.image is not None]
+    described = iter(_describe_readable(readable, spec, encoder))
+    return [Result(one.name, spec, None, one.error) if one.image is None else next(described) for one in batch]
+
+
+def _describe_readable(batch: list[LoadedImage], spec: str, encoder: Encoder) -> list[Result]:
+    if not batch:
+        return []
+    try:
+        described = encoder.describe([one.image for one in batch if one.image is not None])
+    except _PER_IMAGE_ERRORS as error:
+        if len(batch) == 1:
+            return [Result(batch[0].name, spec, None, f"{spec} could not describe this image: {error}")]
+        # One by one, once: the images that did nothing wrong still get their words.
+        return [result for one in batch for result in _describe_readable([one], spec, encoder)]
+    return [Result(one.name, spec, text, None) for one, text in zip(batch, described, strict=True)]

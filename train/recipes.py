@@ -1,0 +1,24 @@
+"""Every recipe by its name: a settings file in, a trained model out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import InputError
+from .coca import CocaConfig, train_coca
+from .loop import TrainResult
+from .settings import read_settings
+
+Train = Callable[..., TrainResult]
+RECIPES: dict[str, tuple[type, Train]] = {"coca": (CocaConfig, train_coca)}
+
+
+def run_recipe(
+    name: str, config: Path, out: Path, *, resume: bool = False, max_minutes: float | None = None
+) -> TrainResult:
+    """Run the recipe `name` with the settings file `config` in the folder `out`. An unknown name lists the valid ones."""
+    if name not in RECIPES:
+        raise InputError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
+    config_class, train = RECIPES[name]
+    return train(read_settings(config_class, config), out, resume=resume, max_minutes=max_minutes)
