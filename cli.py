@@ -22,7 +22,9 @@ app = typer.Typer(
 
 Encoders = Annotated[
     list[str] | None,
-    typer.Option("--encoder", "-e", help="Encoder spec, such as coca, coca:FOLDER or hf:ID; may be given several times."),
+    typer.Option(
+        "--encoder", "-e", help="Encoder spec, such as coca, coca:FOLDER or hf:ID; may be given several times."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
 
@@ -35,7 +37,9 @@ def _print_json(record: dict[str, Any]) -> None:
 
 @app.command()
 def describe(
-    images: Annotated[list[str], typer.Argument(help="Image files, folders, globs, data URLs; http(s) with --allow-network.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Image files, folders, globs, data URLs; http(s) with --allow-network.")
+    ],
     encoder: Encoders = None,
     as_json: AsJson = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
@@ -107,7 +111,9 @@ def train(
     from .train.recipes import run_recipe
 
     result = run_recipe(recipe, config, out, resume=resume, max_minutes=max_minutes)
-    _print_json({"finished": result.finished, "step": result.step, "checkpoint": str(result.checkpoint), **result.evaluation})
+    _print_json(
+        {"finished": result.finished, "step": result.step, "checkpoint": str(result.checkpoint), **result.evaluation}
+    )
 
 
 def main() -> None:

@@ -63,9 +63,14 @@ class CocaCaptioner:
     def generate(self, pixels: Tensor) -> list[Hypothesis]:
         """One batch, (B, 3, H, W), to token ids and their log probabilities."""
         _, image_tokens = self.clip.model.visual(pixels)
+        return self.decode(image_tokens)
+
+    @torch.inference_mode()
+    def decode(self, image_tokens: Tensor) -> list[Hypothesis]:
+        """Like `generate`, from what the image tower has made of the pixels: (B, N, W), its second output."""
         settings = self.search
         decoder = CachedCoca(self.clip.model, image_tokens, capacity=settings.max_tokens, num_beams=settings.num_beams)
-        return search(decoder, len(pixels), settings, pixels.device)
+        return search(decoder, len(image_tokens), settings, image_tokens.device)
 
     def _description(self, text: Hypothesis) -> Description:
         scores = {"log_probability": text.log_probability}

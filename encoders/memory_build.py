@@ -97,7 +97,7 @@ def _check_lengths(captions: list[str], clip: CaptionSpace) -> None:
         for (number, text), end in zip(part, first_end.tolist(), strict=True):
             if end == limit:
                 raise InputError(
-                    f"caption {number} ({text[:60]!r}) is longer than the {limit} tokens that CLIP {clip.name!r} reads; "
+                    f"caption {number} ({text[:60]!r}) is longer than the {limit} tokens {clip.name!r} reads; "
                     "shorten it, or build with cut_long=True"
                 )
 

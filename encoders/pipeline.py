@@ -42,11 +42,12 @@ def describe_stream(
     limits: ImageLimits | None = None,
     allow_network: bool = False,
     workers: int | None = None,
+    size_hint: int | None = None,
 ) -> Iterator[Result]:
     """Describe each image with each encoder (spec -> encoder): image by image in order, the encoders in theirs.
 
-    Results come batch by batch; `sources` is read only a little ahead, so that it may be endless. While the encoders
-    work on one batch, `workers` threads decode the next. An image that cannot be read, or that an encoder cannot take,
+    Results come batch by batch; `sources` is read only one batch ahead, so that it may be endless. While the encoders
+    work on one batch, `workers` threads decode the next. Other arguments: `encoders.images.load_image`. An image that cannot be read, or that an encoder cannot take,
     yields a result with its error for each encoder concerned and loses no other image.
     """
     if batch_size < 1:
@@ -54,7 +55,12 @@ def describe_stream(
     if not encoders:
         raise InputError("no encoder was given; name at least one, such as 'coca'")
     loading = load_images(
-        sources, limits=limits or ImageLimits(), allow_network=allow_network, workers=workers, ahead=2 * batch_size
+        sources,
+        limits=limits or ImageLimits(),
+        allow_network=allow_network,
+        size_hint=size_hint,
+        workers=workers,
+        ahead=batch_size,
     )
     return _describe_batches(loading, encoders, batch_size)
 

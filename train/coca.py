@@ -21,7 +21,7 @@ from .attention import attention_for_training
 from .distributed import gather_with_grad
 from .loop import LoopConfig, TrainResult, train
 from .pairs import ScenePairs, load_pairs
-from .settings import read_settings, write_training_record
+from .settings import current_commit, read_settings, write_training_record
 from .tokenizer import build_tokenizer
 
 
@@ -79,7 +79,7 @@ class CocaRecipe:
     def __init__(self, config: CocaConfig) -> None:
         self.config = config
         self.clip = new_clip(config.model, LoopConfig(**config.loop).seed)
-        self.model = CocaObjective(self.clip.model)
+        self.model: nn.Module = CocaObjective(self.clip.model)
         self.source = load_pairs(
             config.source, config.styles, self.clip.image_size[0], config.image_column, config.text_column
         )
@@ -104,7 +104,7 @@ class CocaRecipe:
         per_token = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view_as(weight)
         words = weight.sum().clamp(min=1.0)
         caption = (per_token * weight).sum() / words
-        right = ((logits.argmax(-1) == labels) * weight).sum() / words
+        right = (logits.argmax(-1).eq(labels) * weight).sum() / words
         total = self.config.contrastive_weight * contrastive + self.config.caption_weight * caption
         return {
             "loss": total,
@@ -148,11 +148,11 @@ def new_clip(model: Mapping[str, Any] | str, seed: int) -> Clip:
 
 def train_coca(config: CocaConfig, out: Path, *, resume: bool = False, max_minutes: float | None = None) -> TrainResult:
     """Run the recipe in `out`; once all steps are done, write the model to `out/model` (bf16) with its training.json."""
-    recipe = CocaRecipe(config)
+    recipe, commit = CocaRecipe(config), current_commit()
     result = train(recipe, LoopConfig(**config.loop), out, resume=resume, max_minutes=max_minutes)
     if result.finished:
         recipe.clip.save_pretrained(out / "model", dtype=torch.bfloat16)
-        write_training_record(out / "model", "coca", asdict(config), out, result)
+        write_training_record(out / "model", "coca", asdict(config), commit, result)
     return result
 
 

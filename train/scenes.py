@@ -17,18 +17,31 @@ from ..errors import InputError
 from .captions import CLEAN_STYLES, STYLES, captions
 from .questions import TYPES, Question, questions
 from .rendering import render
-from .world import BACKGROUNDS, COLOURS, HELD_OUT_COLOURS, HELD_OUT_COUNTS, NOUNS, PLACES, SPLITS, Scene, SceneObject
+from .world import (
+    BACKGROUNDS,
+    COLOURS,
+    HELD_OUT_COLOURS,
+    HELD_OUT_COUNTS,
+    NOUNS,
+    PLACES,
+    SIZES,
+    SPLITS,
+    Scene,
+    SceneObject,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 __all__ = [
-    "CLEAN_STYLES", "STYLES", "TYPES", "Question", "Scene", "SceneObject", "captions", "held_out", "questions", "record",
-    "render", "sample_scene", "scene_at", "scene_rng", "scenes_dataset", "write_scenes",
+    "CLEAN_STYLES", "STYLES", "TYPES", "Question", "Scene", "SceneObject", "captions", "held_out", "questions",
+    "record", "render", "sample_scene", "scene_at", "scene_rng", "scenes_dataset", "write_scenes",
 ]  # fmt: skip
 
 MAX_OBJECTS = 4
+_COLOURS, _BACKGROUNDS = tuple(COLOURS), tuple(BACKGROUNDS)
 _CENTRES = {
+    "center": (0.5, 0.5),
     "top left": (0.23, 0.23),
     "top right": (0.77, 0.23),
     "bottom left": (0.23, 0.77),
@@ -43,41 +56,44 @@ def scene_rng(split: str, seed: int, index: int, purpose: str = "scene") -> rand
     return random.Random(f"{split}/{seed}/{index}/{purpose}")
 
 
+Combination = list[tuple[str, str]]  # (noun, colour) of each object
+
+
+def _shows_held_out(objects: Combination, split: str) -> bool:
+    if any(pair in HELD_OUT_COLOURS[split] for pair in objects):
+        return True
+    nouns = [noun for noun, _ in objects]
+    repeated = len(set(nouns)) < len(nouns)
+    return repeated and any(pair in HELD_OUT_COUNTS[split] for pair in Counter(nouns).items())
+
+
 def held_out(scene: Scene, split: str) -> bool:
     """Whether the scene shows a noun-colour or noun-count combination that only `split` ("val", "test") may show."""
-    counts = Counter(thing.noun for thing in scene.objects)
-    return any((thing.noun, thing.colour) in HELD_OUT_COLOURS[split] for thing in scene.objects) or any(
-        pair in HELD_OUT_COUNTS[split] for pair in counts.items()
-    )
+    return _shows_held_out([(thing.noun, thing.colour) for thing in scene.objects], split)
 
 
-def _allowed(scene: Scene, split: str) -> bool:
-    return not any(held_out(scene, other) for other in HELD_OUT_COLOURS if other != split)
+def _draw_combination(rng: random.Random, number: int) -> Combination:
+    nouns = [rng.choice(NOUNS) for _ in range(number)]
+    if number > 1 and rng.random() < 0.25:  # several of the same
+        same = rng.randint(2, number)
+        nouns[:same] = nouns[:1] * same
+    return [(noun, rng.choice(_COLOURS)) for noun in nouns]
+
+
+def _draw_sizes(rng: random.Random, places: list[str]) -> list[str]:
+    """Large objects in the centre and in the corners would cover one another, so only one of the two may be large."""
+    sizes = [rng.choice(SIZES) for _ in places]
+    if "center" in places and sizes[places.index("center")] == "large":
+        return ["large" if place == "center" else "small" for place in places]
+    return sizes
 
 
 def _place_object(noun: str, colour: str, size: str, place: str, rng: random.Random) -> SceneObject:
-    x, y = _CENTRES.get(place, (0.5, 0.5))
+    x, y = _CENTRES[place]
     jitter = _JITTER[size] / 64
     extent = rng.uniform(*_EXTENTS[size]) / 64
-    return SceneObject(
-        noun, colour, size, place, x + rng.uniform(-jitter, jitter), y + rng.uniform(-jitter, jitter), extent
-    )
-
-
-def _draw(rng: random.Random, num_objects: int) -> Scene:
-    places = sorted(rng.sample(PLACES, num_objects), key=PLACES.index)
-    sizes = [rng.choice(("large", "small")) for _ in places]
-    if "center" in places:  # a large centre and large corners would cover one another
-        centre = places.index("center")
-        if sizes[centre] == "large":
-            sizes = ["large" if i == centre else "small" for i in range(num_objects)]
-    nouns = [rng.choice(NOUNS) for _ in places]
-    if num_objects > 1 and rng.random() < 0.25:  # several of the same
-        for i in range(1, rng.randint(2, num_objects)):
-            nouns[i] = nouns[0]
-    colours = [rng.choice(tuple(COLOURS)) for _ in places]
-    objects = (_place_object(*row, rng) for row in zip(nouns, colours, sizes, places, strict=True))
-    return Scene(rng.choice(tuple(BACKGROUNDS)), tuple(objects))
+    x, y = x + rng.uniform(-jitter, jitter), y + rng.uniform(-jitter, jitter)
+    return SceneObject(noun, colour, size, place, x, y, extent)
 
 
 def _check_split(split: str) -> None:
@@ -91,9 +107,14 @@ def sample_scene(rng: random.Random, split: str = "train", num_objects: int | No
     if num_objects is not None and not 1 <= num_objects <= MAX_OBJECTS:
         raise InputError(f"num_objects is {num_objects}: expected 1 to {MAX_OBJECTS}")
     number = num_objects or rng.randint(1, MAX_OBJECTS)
-    while not _allowed(scene := _draw(rng, number), split):
-        pass
-    return scene
+    others = [other for other in HELD_OUT_COLOURS if other != split]
+    combination = _draw_combination(rng, number)
+    while any(_shows_held_out(combination, other) for other in others):
+        combination = _draw_combination(rng, number)
+    places = sorted(rng.sample(PLACES, number), key=PLACES.index)
+    rows = zip(combination, _draw_sizes(rng, places), places, strict=True)
+    objects = tuple(_place_object(*pair, size, place, rng) for pair, size, place in rows)
+    return Scene(rng.choice(_BACKGROUNDS), objects)
 
 
 def scene_at(index: int, split: str = "train", seed: int = 0, num_objects: int | None = None) -> Scene:

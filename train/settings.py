@@ -33,7 +33,7 @@ def read_settings(config_class: type[Config], path: Path) -> Config:
     return config_class(**values)
 
 
-def _commit() -> str:
+def current_commit() -> str:
     here = Path(__file__).resolve().parent
     command = ("git", "-C", str(here), "rev-parse", "HEAD")
     found = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -48,7 +48,9 @@ def _device() -> str:
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
-def write_training_record(folder: Path, recipe: str, settings: dict[str, Any], run: Path, result: TrainResult) -> None:
+def write_training_record(
+    folder: Path, recipe: str, settings: dict[str, Any], commit: str, result: TrainResult
+) -> None:
     """Write `training.json`: recipe, settings, seed, commit, steps, device, time in minutes and final metrics."""
     import torch
 
@@ -56,7 +58,7 @@ def write_training_record(folder: Path, recipe: str, settings: dict[str, Any], r
         "recipe": recipe,
         "settings": settings,
         "seed": settings["loop"].get("seed", 0),
-        "commit": _commit(),
+        "commit": commit,
         "steps": result.step,
         "device": _device(),
         "torch": torch.__version__,

@@ -65,7 +65,7 @@ def tiny_coca(tokenizer_folder: Path) -> Callable[..., Clip]:
 
 
 def _enliven(model: torch.nn.Module) -> None:
-    """open_clip leaves the decoder's output projection unset, and its small embeddings would repeat one token."""
+    """At open_clip's own scales a random model repeats one token, whatever the image."""
     torch.nn.init.normal_(model.text_decoder.text_projection, std=0.5)
     with torch.no_grad():
         model.text.positional_embedding.mul_(100)

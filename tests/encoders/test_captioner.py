@@ -161,7 +161,6 @@ def test_coca_vit_b_32_saves_reloads_and_captions(tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         clip = Clip.from_config("coca_ViT-B-32")
-        torch.nn.init.normal_(clip.model.text_decoder.text_projection, std=0.05)  # open_clip leaves it unset
     clip.model.to(torch.bfloat16).to(torch.float32)  # so that 0.5 GB of bf16 hold exactly what is compared
     clip.save_pretrained(tmp_path, dtype=torch.bfloat16)
     again = Clip.from_pretrained(tmp_path)

@@ -17,7 +17,7 @@ from textlens.errors import InputError
 
 
 class Sizes:
-    """Describes an image by its size, and refuses images that are 13 wide, as a model may refuse what it cannot take."""
+    """Describes an image by its size, and refuses one that is 13 wide, as a model may refuse what it cannot take."""
 
     def __init__(self, spec: str = "sizes") -> None:
         self.spec = spec

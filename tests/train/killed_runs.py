@@ -22,9 +22,7 @@ from textlens.train import checkpoint, loop
 from textlens.train.loop import LoopConfig
 from tiny_recipe import TinyRecipe
 
-CONFIG = LoopConfig(
-    steps=8, batch_size=4, ema_decay=0.9, log_every=1, save_every=2, keep_checkpoints=1, num_workers=0, evaluate_every=3
-)
+CONFIG = LoopConfig(steps=6, batch_size=4, ema_decay=0.9, log_every=1, save_every=2, keep_checkpoints=1, num_workers=0)
 
 
 def in_fork(work: Callable[[], object]) -> int:
@@ -45,46 +43,47 @@ def status(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def train_and_die(out: Path, point: int) -> None:
-    """Die at event `point` of the third save: before, after or (files) halfway through each thing that it does."""
+    """Die at event `point` of the second save: before, halfway through, and after what it does."""
     events = saves = 0
 
     def event() -> None:
         nonlocal events
-        if saves == 3:
+        if saves == 2:
             if events == point:
-                die()
+                os.kill(os.getpid(), signal.SIGKILL)
             events += 1
 
     def watched(function: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object, **options: object) -> object:
             event()
-            result = function(*arguments, **options)
-            event()
-            return result
+            return function(*arguments, **options)
 
         return call
 
-    def halved(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    def save_halfway(tensors: dict[str, torch.Tensor], path: Path) -> None:
         save_file(tensors, path)
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
         event()
         path.write_bytes(whole)
 
+    def remove_halfway(path: Path) -> None:
+        next(path.iterdir()).unlink()
+        event()
+        rmtree(path)
+
     def counted(*arguments: object) -> Path:
         nonlocal saves
         saves += 1
-        return save_checkpoint(*arguments)
+        path = save_checkpoint(*arguments)
+        event()
+        return path
 
-    save_checkpoint, save_file = checkpoint.save_checkpoint, checkpoint.save_file
+    save_checkpoint, save_file, rmtree = checkpoint.save_checkpoint, checkpoint.save_file, shutil.rmtree
     loop.save_checkpoint = counted
-    checkpoint.save_file = watched(halved)
-    os.fsync, os.replace, shutil.rmtree = watched(os.fsync), watched(os.replace), watched(shutil.rmtree)
+    checkpoint.save_file = watched(save_halfway)
+    os.fsync, os.replace, shutil.rmtree = watched(os.fsync), watched(os.replace), watched(remove_halfway)
     loop.train(TinyRecipe(), CONFIG, out)
 
 

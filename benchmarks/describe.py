@@ -1,0 +1,113 @@
+"""Images/s of the describe path over JPEG files against the bare model on the same images already in memory.
+
+    python benchmarks/describe.py [--images 64] [--size 224] [--batch-size 16] [--max-tokens 20] [--json]
+
+describe: file -> decode ahead in threads -> RGB -> preprocess -> image tower -> cached greedy decoding -> words.
+bare: pixel tensors -> image tower -> the same decoding. Both write the same words, else the exit code is 1.
+Random weights for an open_clip architecture name; `weights/coca` is added where it exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from textlens.encoders.captioner import CocaCaptioner
+from textlens.encoders.clip import Clip
+from textlens.encoders.images import load_images
+from textlens.encoders.pipeline import describe_stream
+
+SMALL = Path(__file__).resolve().parent.parent / "weights" / "coca"
+
+
+def write_photos(folder: Path, count: int, size: int) -> list[Path]:
+    """JPEG files as large as photographs of this size are: smooth colour fields under some grain."""
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{i:05d}.jpg" for i in range(count)]
+    for path in paths:
+        field = Image.fromarray(rng.integers(0, 256, (7, 7, 3), dtype=np.uint8)).resize((size, size), Image.BICUBIC)
+        grain = rng.normal(0, 6, (size, size, 3))
+        Image.fromarray((np.asarray(field) + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    return paths
+
+
+def bare_run(captioner: CocaCaptioner, batches: list[torch.Tensor]) -> list[str]:
+    return [one.text for pixels in batches for one in captioner.describe_pixels(pixels)]
+
+
+def describe_run(captioner: CocaCaptioner, paths: list[Path], batch_size: int) -> list[str]:
+    results = describe_stream(paths, {captioner.spec: captioner}, batch_size=batch_size)
+    return [result.description.text if result.description else str(result.error) for result in results]
+
+
+def measure(clip: Clip, paths: list[Path], batch_size: int, max_tokens: int, repeats: int) -> dict:
+    captioner = CocaCaptioner(clip, max_tokens=min(max_tokens, clip.context_length - 1), batch_size=batch_size)
+    images = [one.image for one in load_images(paths)]
+    batches = [clip.pixels(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
+    bare_run(captioner, batches[:1])  # warm
+    bare, describe, same = [], [], True
+    for _ in range(repeats):  # in turns, so that a busy machine slows both
+        start = time.perf_counter()
+        expected = bare_run(captioner, batches)
+        middle = time.perf_counter()
+        texts = describe_run(captioner, paths, batch_size)
+        describe.append(time.perf_counter() - middle)
+        bare.append(middle - start)
+        same &= texts == expected
+    rates = {"bare_images_s": len(paths) / min(bare), "describe_images_s": len(paths) / min(describe)}
+    row = {"model": clip.name, "images": len(paths), "batch": batch_size, "max_tokens": captioner.search.max_tokens}
+    row |= {name: round(rate, 2) for name, rate in rates.items()}
+    return {**row, "ratio": round(min(bare) / min(describe), 3), "same": same}
+
+
+def load(source: str) -> Clip:
+    if Path(source).is_dir():
+        return Clip.from_pretrained(source)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Clip.from_config(source, name=source)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", nargs="*", default=["coca_ViT-B-32"], help="open_clip architectures or folders")
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--size", type=int, default=224, help="pixels, width and height of the files")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--max-tokens", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=1, help="the best of so many runs")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    args = parser.parse_args()
+    sources = [*args.model, *([str(SMALL)] if (SMALL / "open_clip_config.json").is_file() else [])]
+    if not args.json:
+        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} cores")
+        print(
+            f"{'model':<16}{'images':>8}{'batch':>7}{'tokens':>8}{'bare/s':>9}{'describe/s':>12}{'ratio':>8}{'same':>7}"
+        )
+    good = True
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_photos(Path(folder), args.images, args.size)
+        for source in sources:
+            row = measure(load(source), paths, args.batch_size, args.max_tokens, args.repeats)
+            good &= row["same"]
+            print(json.dumps(row) if args.json else as_line(row), flush=True)
+    sys.exit(0 if good else 1)
+
+
+def as_line(row: dict) -> str:
+    return (
+        f"{Path(row['model']).name:<16}{row['images']:>8}{row['batch']:>7}{row['max_tokens']:>8}"
+        f"{row['bare_images_s']:>9}{row['describe_images_s']:>12}{row['ratio']:>8}{row['same']!s:>7}"
+    )
+
+
+if __name__ == "__main__":
+    main()
