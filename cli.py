@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import InputError, TextlensError
+from .errors import TextlensError
 from .progress import progress_bar
 
 app = typer.Typer(
@@ -63,10 +63,10 @@ def describe(
             bar.advance(task)
             if as_json:
                 _print_json(row.as_json())
-            elif row.error is not None:
+            elif row.description is None:
                 typer.echo(f"error: {row.error}", err=True)
             else:
-                typer.echo(_line(row.image, row.encoder, row.text, len(names), len(encoders)))
+                typer.echo(_line(row.image, row.encoder, row.description.text, len(names), len(encoders)))
     _exit_for(failed, total)
 
 

@@ -132,9 +132,8 @@ def main() -> None:
     sources = [*args.model, *([str(SMALL)] if (SMALL / "open_clip_config.json").is_file() else [])]
     if not args.json:
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} cores")
-        print(
-            f"{'model':<16}{'batch':>6}{'tokens':>8}{'cached s':>10}{'plain s':>10}{'ratio':>8}{'same':>7}  open_clip"
-        )
+        columns = f"{'batch':>6}{'tokens':>8}{'cached s':>10}{'plain s':>10}{'ratio':>8}{'same':>7}"
+        print(f"{'model':<16}{columns}  open_clip generate")
     good = True
     for source in sources:
         clip = load(source)

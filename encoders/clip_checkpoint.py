@@ -61,7 +61,7 @@ def build_model(model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any] 
     except (KeyError, TypeError, AssertionError) as error:
         raise InputError(f"open_clip cannot build a model from this model_cfg: {error!r}") from error
     if isinstance(model, CoCa):
-        # open_clip leaves this one as uninitialised memory, NaN now and then; its own (never called) init would be this.
+        # open_clip leaves this one as uninitialised memory, NaN now and then; its init, which it never calls, is this.
         projection = model.text_decoder.text_projection
         nn.init.normal_(projection, std=projection.shape[0] ** -0.5)
     merged = merge_preprocess_dict(PreprocessCfg(), dict(preprocess_cfg or {}))

@@ -137,10 +137,10 @@ def _official_tensors(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} is refused: it is no plain file of weights. A pickle can hold code, and only tensors are read. "
-            f"Expected the state dict that the official train.py saves ({str(error).splitlines()[0]})"
+            f"Expected the state dict that the official train.py saves ({_reason(error)})"
         ) from error
     except (RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path} is no checkpoint, or a damaged one ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{path} is no checkpoint, or a damaged one ({_reason(error)})") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path} holds {type(found).__name__}; expected a state dict of tensors")
     mask = re.compile(r"decoder\.transformer\.h\.\d+\.attn\.(bias|masked_bias)$")
@@ -159,6 +159,10 @@ def _official_tensors(path: Path) -> dict[str, Tensor]:
     if head is not None and not torch.equal(head, tensors["decoder.transformer.wte.weight"]):
         raise InputError(f"{path} has an output head that is not tied to its embeddings; DeCap's is")
     return tensors
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _read_config(folder: Path) -> DecapConfig:

@@ -27,12 +27,16 @@ class DecapDecoder(nn.Module):
     def device(self) -> torch.device:
         return self.prefix.weight.device
 
-    def forward(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        """(B, D) unit embeddings and (B, T) ids -> (B, T, V) logits of each id from the embedding and earlier ids."""
+    def forward(self, embeddings: Tensor, ids: Tensor, counted: Tensor | None = None) -> Tensor:
+        """(B, D) unit embeddings and (B, T) ids -> (B, T, V) logits of each id from the embedding and earlier ids.
+
+        counted: (B, T) bool; with it, the (K, V) logits of these K places alone. The head is most of the work.
+        """
         prefix = self.prefix(embeddings)[:, None]  # (B, 1, W)
         words = self.decoder.transformer.wte(ids[:, :-1])
         inputs = torch.cat([prefix, words.to(prefix.dtype)], dim=1)  # (B, T, W)
-        return self.decoder(inputs_embeds=inputs, use_cache=False).logits
+        hidden = self.decoder.transformer(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        return self.decoder.lm_head(hidden if counted is None else hidden[counted])
 
     @torch.inference_mode()
     def generate(self, embeddings: Tensor, *, max_tokens: int = 30, num_beams: int = 1) -> list[Hypothesis]:

@@ -47,8 +47,8 @@ def describe_stream(
     """Describe each image with each encoder (spec -> encoder): image by image in order, the encoders in theirs.
 
     Results come batch by batch; `sources` is read only one batch ahead, so that it may be endless. While the encoders
-    work on one batch, `workers` threads decode the next. Other arguments: `encoders.images.load_image`. An image that cannot be read, or that an encoder cannot take,
-    yields a result with its error for each encoder concerned and loses no other image.
+    work on one batch, `workers` threads decode the next. An image that cannot be read, or that an encoder cannot take,
+    yields a result with its error for each encoder concerned and loses no other image. Other arguments: `load_image`.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; expected 1 or more")

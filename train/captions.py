@@ -1,4 +1,4 @@
-"""Captions of scenes in several styles. Every style but `web` tells the truth; what a caption leaves out, it leaves out."""
+"""Captions of scenes in several styles. Every style but `web` tells the truth, though not always all of it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterable
 from .world import BACKGROUNDS, COLOURS, NOUNS, PLACES, Scene, SceneObject, article, phrase, plural
 
 COUNT_WORDS = {2: "two", 3: "three", 4: "four"}
-_SIZE_WORDS = {"large": ("large", "big"), "small": ("small", "little", "tiny")}
-_PLACE_WORDS = {
+SIZE_WORDS = {"large": ("large", "big"), "small": ("small", "little", "tiny")}
+PLACE_WORDS = {
     "top left": ("top left", "upper left", "top left corner", "upper left corner"),
     "top right": ("top right", "upper right", "top right corner", "upper right corner"),
     "bottom left": ("bottom left", "lower left", "bottom left corner", "lower left corner"),
     "bottom right": ("bottom right", "lower right", "bottom right corner", "lower right corner"),
     "center": ("center", "middle"),
 }
-_FILLERS = ("a", "the", "of", "image", "picture", "background", "photo", "with", "and", "on", "in", "color", "shape",
-            "icon", "art", "simple", "graphic", "isolated", "sign", "symbol", "clipart", "logo", "bright", "plain")  # fmt: skip
+FILLERS = (
+    *("a", "the", "of", "with", "and", "on", "in", "image", "picture", "background", "photo", "color", "shape", "icon"),
+    *("art", "simple", "graphic", "isolated", "sign", "symbol", "clipart", "logo", "bright", "plain"),
+)
 
 
 def _joined(parts: list[str]) -> str:
@@ -58,11 +60,11 @@ def descriptive(scene: Scene, rng: random.Random) -> str:
 
 
 def spoken(scene: Scene, rng: random.Random) -> str:
-    """As people say it: "There's a big red star in the upper left corner, and also ..."; sizes and background at times."""
+    """As people say it: "There's a big red star in the upper left corner and ..."; sizes and background at times."""
     parts = []
     for thing in _shuffled(scene, rng):
-        size = f"{rng.choice(_SIZE_WORDS[thing.size])} " if rng.random() < 0.6 else ""
-        place = rng.choice(_PLACE_WORDS[thing.place])
+        size = f"{rng.choice(SIZE_WORDS[thing.size])} " if rng.random() < 0.6 else ""
+        place = rng.choice(PLACE_WORDS[thing.place])
         parts.append(f"{article(f'{size}{thing.colour} {phrase(thing.noun)}')} {rng.choice(('in', 'at'))} the {place}")
     opening = rng.choice(("There's", "I can see", "I see", "You can see", "There is", "It shows", "This picture has"))
     text = f"{opening} {', and also '.join(parts) if rng.random() < 0.3 else _joined(parts)}"
@@ -114,7 +116,7 @@ def loose(scene: Scene, rng: random.Random, max_words: int = 60) -> str:
     text: list[str] = []
     for word in (word for block in blocks for word in block):
         if rng.random() < fillers:
-            text.append(rng.choice(_FILLERS))
+            text.append(rng.choice(FILLERS))
         text += word.split()
     return " ".join(text[:max_words])
 

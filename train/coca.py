@@ -1,7 +1,7 @@
 """Contrastive and captioning training of an open_clip CoCa (Yu et al. 2022, arXiv 2205.01917).
 
-Every sample trains the contrastive loss. The captioning loss is trained on texts of the `captioned` styles alone, so that
-the captioner has one voice, while the text tower meets every wording, loose words included.
+Every sample trains the contrastive loss. The captioning loss is trained on texts of the `captioned` styles alone, so
+that the captioner has one voice, while the text tower meets every wording, loose words included.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..encoders.clip import Clip
 from .attention import attention_for_training
 from .distributed import gather_with_grad
 from .loop import LoopConfig, TrainResult, train
-from .pairs import ScenePairs, load_pairs
+from .pairs import PairSource, ScenePairs, load_pairs
 from .settings import current_commit, read_settings, write_training_record
 from .tokenizer import build_tokenizer
 
@@ -29,10 +29,11 @@ from .tokenizer import build_tokenizer
 class CocaConfig:
     """Settings of the recipe.
 
-    model: open_clip's `model_cfg`, or the name of one ("coca_ViT-B-32"). With `hf_tokenizer_name: local` in its text_cfg the
-    project's own tokenizer is built for it.
-    source, image_column, text_column: image-text pairs, see `pairs.load_pairs`. styles: caption styles of scenes and weights.
-    captioned: styles whose texts train the captioner; a source without styles trains it on all.
+    model: open_clip's `model_cfg`, or the name of one ("coca_ViT-B-32"). With `hf_tokenizer_name: local` in its
+    text_cfg the project's own tokenizer is built for it.
+    source, image_column, text_column: "scenes", or image-text pairs as `pairs.load_pairs` reads them.
+    styles: caption styles of scenes, each with its weight. curriculum: see `ScenePairs`. captioned: styles whose texts train the captioner; a source
+    without styles trains it on all.
     """
 
     model: Mapping[str, Any] | str
@@ -41,22 +42,22 @@ class CocaConfig:
     image_column: str = "image"
     text_column: str = "text"
     styles: Mapping[str, float] = field(default_factory=lambda: {"descriptive": 1.0})
+    curriculum: Mapping[int, int] = field(default_factory=dict)
     captioned: Sequence[str] = ("descriptive",)
     caption_weight: float = 2.0
     contrastive_weight: float = 1.0
 
 
 class CocaObjective(nn.Module):
-    """The model with what training needs of it: both embeddings of all rows, caption logits of the captioned rows alone."""
+    """The model as training needs it: both embeddings of all rows, caption logits of the captioned rows alone."""
 
     def __init__(self, coca: nn.Module) -> None:
         super().__init__()
         self.coca = coca
 
     def forward(self, pixels: Tensor, text: Tensor, captioned: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """pixels (B, 3, H, W), text (B, L), captioned (C,) row numbers -> image (B, D), text (B, D), logits (C, l, V), scale.
-
-        The caption logits reach as far as the longest captioned text: l <= L - 1.
+        """pixels (B, 3, H, W), text (B, L), captioned (C,) row numbers -> image (B, D), text (B, D), logits (C, l, V),
+        scale (). The caption logits reach as far as the longest captioned text: l <= L - 1.
         """
         coca: Any = self.coca
         image_latent, image_tokens = coca._encode_image(pixels)
@@ -80,8 +81,10 @@ class CocaRecipe:
         self.config = config
         self.clip = new_clip(config.model, LoopConfig(**config.loop).seed)
         self.model: nn.Module = CocaObjective(self.clip.model)
-        self.source = load_pairs(
-            config.source, config.styles, self.clip.image_size[0], config.image_column, config.text_column
+        self.source: PairSource = (
+            ScenePairs(config.styles, "train", self.clip.image_size[0], config.curriculum)
+            if config.source == "scenes"
+            else load_pairs(config.source, config.image_column, config.text_column)
         )
 
     def batch(self, indices: Sequence[int], seed: int) -> dict[str, Tensor]:
@@ -128,7 +131,7 @@ class CocaRecipe:
         batch = {name: value.to(self.clip.device) for name, value in batch.items()}
         figures = {name: float(value) for name, value in self.loss(model, batch, step=0, indices=range(256)).items()}
         image, words, _, _ = model(batch["pixels"], batch["text"], batch["captioned"][:1])
-        hits = (image @ words.T).argmax(1).cpu() == torch.arange(256)
+        hits = torch.eq((image @ words.T).argmax(1).cpu(), torch.arange(256))
         return figures | {"image_to_text_r1": float(hits.float().mean())}
 
 
@@ -147,7 +150,7 @@ def new_clip(model: Mapping[str, Any] | str, seed: int) -> Clip:
 
 
 def train_coca(config: CocaConfig, out: Path, *, resume: bool = False, max_minutes: float | None = None) -> TrainResult:
-    """Run the recipe in `out`; once all steps are done, write the model to `out/model` (bf16) with its training.json."""
+    """Run the recipe in `out`. Once all steps are done the model is in `out/model` (bf16), with its training.json."""
     recipe, commit = CocaRecipe(config), current_commit()
     result = train(recipe, LoopConfig(**config.loop), out, resume=resume, max_minutes=max_minutes)
     if result.finished:

@@ -6,6 +6,7 @@ yields: the (noised) embedding of a caption as a mixture of the memory without t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -26,7 +27,7 @@ from ..errors import InputError
 from .decap_data import Embeddings, cached_embeddings, caption_ids, load_captions, vocabulary_size
 from .loop import LoopConfig, TrainResult, train
 from .randomness import sample_generator, sample_noise
-from .settings import read_settings, write_training_record
+from .settings import current_commit, read_settings, write_training_record
 
 IGNORED = -100
 _ORDER, _NOISE, _MEMORY = 0, 1, 2  # streams of random numbers
@@ -42,6 +43,7 @@ class DecapTraining:
     noise_std: per coordinate, added to the unit embedding, which is normalised again.
     projected: read the embedding through the memory without the caption's own entry, at this `temperature`.
     memory_size: training captions in the memory, drawn at random; None for all.
+    without_words: captions with one of these words are left out, to see how the decoder does without them.
     """
 
     clip: str
@@ -58,6 +60,7 @@ class DecapTraining:
     projected: bool = False
     temperature: float = 1 / 100
     memory_size: int | None = None
+    without_words: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.noise_std < 0 or not 0 <= self.label_smoothing < 1:
@@ -111,12 +114,10 @@ class DecapRecipe:
         embeddings, labels = batch["embeddings"], batch["labels"]
         if self.config.projected:
             embeddings = self._project(embeddings, batch["own_entry"])
-        logits = model(embeddings, batch["ids"])
-        smoothing = self.config.label_smoothing
-        loss = F.cross_entropy(
-            logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
-        )
-        return {"loss": loss, "token_accuracy": _accuracy(logits, labels)}
+        counted = labels != IGNORED
+        logits = model(embeddings, batch["ids"], counted).float()  # (K, V), K the tokens of the whole batch
+        loss = F.cross_entropy(logits, labels[counted], label_smoothing=self.config.label_smoothing)
+        return {"loss": loss, "token_accuracy": _accuracy(logits, labels[counted])}
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -126,12 +127,13 @@ class DecapRecipe:
         embeddings = self.texts.validation_embeddings.float().to(device)
         ids, labels = _padded(self.validation_ids.ids, self.validation_ids.lengths)
         seen = self._project(embeddings, None) if self.config.projected else embeddings
-        rows = zip(seen.split(64), ids.to(device).split(64), strict=True)
-        logits = torch.cat([model(part, words).cpu() for part, words in rows])
-        loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        counted = labels.to(device) != IGNORED
+        rows = zip(seen.split(64), ids.to(device).split(64), counted.split(64), strict=True)
+        logits = torch.cat([model(*row).float().cpu() for row in rows])
+        true = labels[labels != IGNORED]
         return {
-            "loss": float(loss),
-            "token_accuracy": float(_accuracy(logits, labels)),
+            "loss": float(F.cross_entropy(logits, true)),
+            "token_accuracy": float(_accuracy(logits, true)),
             "exact_match": self._exact_match(embeddings),
             "exact_match_projected": self._exact_match(self._project(embeddings, None)),
         }
@@ -171,8 +173,8 @@ def prepare_captions(config: DecapTraining, clip: CaptionSpace, cache: Path) -> 
     else:
         order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(config.seed)).tolist()
         held_out = [texts[i] for i in order[: config.validation]]
-    kept = set(held_out)
-    texts = [text for text in texts if text not in kept]
+    kept, missing = set(held_out), {word.lower() for word in config.without_words}
+    texts = [text for text in texts if text not in kept and missing.isdisjoint(re.findall(r"\w+", text.lower()))]
     if len(texts) < 2:
         raise InputError(
             f"{config.source} leaves {len(texts)} captions to train on beside {len(held_out)} for validation; "
@@ -209,6 +211,7 @@ def train_decap(
 
     clip: as `config.clip` names it unless given. cache: folder for text embeddings, beside `out` unless given.
     """
+    commit = current_commit()  # of the code that trains, not of what is there hours later
     space = clip or _load_clip(config.clip)
     captions = prepare_captions(config, space, cache or out.with_name(f"{out.name}-embeddings"))
     recipe = DecapRecipe(config, space, captions)
@@ -216,7 +219,7 @@ def train_decap(
     if result.finished:
         recipe.result().save_pretrained(out / "model", dtype=torch.float16)
         facts = {"captions": len(captions.train), "shortened_captions": recipe.train_ids.shortened}
-        write_training_record(out / "model", "decap", {**asdict(config), **facts}, out, result)
+        write_training_record(out / "model", "decap", {**asdict(config), **facts}, commit, result)
     return result
 
 
@@ -252,5 +255,4 @@ def _padded(ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    counted = labels != IGNORED
-    return ((logits.argmax(-1) == labels) & counted).sum() / counted.sum()
+    return (logits.argmax(-1) == labels).float().mean()

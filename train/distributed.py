@@ -1,12 +1,28 @@
-"""Gathering across processes, with gradients, for losses that compare every sample with every other."""
+"""What several processes need: gathering with gradients, for contrastive losses, and an orderly end."""
 
 from __future__ import annotations
 
+import atexit
+from functools import cache
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+@cache
+def leave_group_at_exit() -> None:
+    """Have this process leave its group before the interpreter ends, once for all calls.
+
+    A group that is still open then has been seen to abort the process ("terminate called", gloo) after all was done.
+    """
+    atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 class _GatherWithGradient(torch.autograd.Function):
@@ -20,7 +36,7 @@ class _GatherWithGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous()
+        total = gradients[0].clone(memory_format=torch.contiguous_format)  # autograd may use the original again
         dist.all_reduce(total)
         return total.chunk(dist.get_world_size())[dist.get_rank()]
 

@@ -1,18 +1,20 @@
 """The facts of a scene, the facts that a text states, and how well the two agree. A leaf: no torch.
 
 `parse_facts` is the inverse of `facts_of` for any wording: grammatical captions and De-Diffusion's loose words alike.
-Facts are sets, so that a word said twice counts once. Because naming every colour would look like perfect recall, scores
-are F1, and `constant_text_floor` gives the best F1 that any single text, ignoring the image, can reach.
+Facts are sets, so that a word said twice counts once. Because naming every colour would look like perfect recall,
+scores are F1, and `constant_text_floor` gives the best F1 that any single text, ignoring the image, can reach.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from .world import BACKGROUNDS, COLOURS, DIGITS, LETTERS, PICTURES, PLACES, SIZES, Scene, plural
+from .world import BACKGROUNDS, COLOURS, DIGITS, LETTERS, PICTURES, Scene, plural
 
 KINDS = ("noun", "colour", "size", "place", "background", "pair", "triple")
 
@@ -45,23 +47,25 @@ def facts_of(scene: Scene) -> Facts:
 
 
 _NOUN_WORDS = {word: noun for noun in PICTURES for word in (noun, plural(noun))} | {
-    "airplane": "plane", "aeroplane": "plane", "telephone": "phone", "lightning": "bolt", "cog": "gear", "disc": "circle",
-}  # fmt: skip
-_PLURALS = frozenset(plural(noun) for noun in PICTURES) | {
-    "letters",
-    "numbers",
-    "digits",
-    "things",
-    "objects",
-    "shapes",
+    "aeroplane": "plane",
+    "airplane": "plane",
+    "cog": "gear",
+    "disc": "circle",
+    "lightning": "bolt",
+    "telephone": "phone",
 }
-_ADJECTIVES = {"colour": {**{c: c for c in COLOURS}, "violet": "purple"},
-               "size": {"large": "large", "big": "large", "huge": "large", "small": "small", "little": "small", "tiny": "small"},
-               "background": {**{b: b for b in BACKGROUNDS}, "grey": "gray"}}  # fmt: skip
+_PLURALS = frozenset(plural(noun) for noun in PICTURES) | {
+    "letters", "numbers", "digits", "things", "objects", "shapes",
+}  # fmt: skip
+_COLOUR_WORDS = {colour: colour for colour in COLOURS} | {"violet": "purple"}
+_SIZE_WORDS = {"large": "large", "big": "large", "huge": "large", "small": "small", "little": "small", "tiny": "small"}
+_BACKGROUND_WORDS = {background: background for background in BACKGROUNDS} | {"grey": "gray"}
+_ADJECTIVES = {"colour": _COLOUR_WORDS, "size": _SIZE_WORDS, "background": _BACKGROUND_WORDS}
 _VERTICAL = {"top": "top", "upper": "top", "bottom": "bottom", "lower": "bottom"}
 _CENTRE = {"center", "centre", "middle"}
 _HORIZONTAL = {"left", "right"}
 _PAUSES = {",": 4, "and": 3, ".": 12, ";": 12, ":": 2, "!": 12, "?": 12, "|": 12}
+_MAX_BOUND = 48  # mentions of a kind that are bound, so that an endless text costs no endless time
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[.,;:!?|]")
 
 
@@ -119,33 +123,32 @@ def _mentions(text: str) -> list[_Mention]:
 
 
 def _distance(noun: _Mention, attribute: _Mention) -> float:
-    """How far an attribute is from a noun. At a tie English decides: adjectives stand before, places after their noun."""
+    """How far an attribute is from a noun. At a tie English decides: adjectives stand before it, places after."""
     gap = attribute.position - noun.position
     usual = gap < 0 if attribute.kind != "place" else gap > 0
     return abs(gap) - (0.5 if usual else 0.0)
 
 
-def _bind(nouns: Sequence[_Mention], attributes: Sequence[_Mention]) -> list[set[str]]:
-    """For each noun mention, the values bound to it: the pairing in reading order of least total distance.
+def _pair_up(nouns: Sequence[_Mention], attributes: Sequence[_Mention]) -> dict[int, int]:
+    """Attribute number -> noun number: as many pairs as can be, in reading order, of least total distance."""
 
-    As many pairs as there can be are made; an attribute left over goes to the nearest noun if that is a plural.
-    """
-    pairs = min(len(nouns), len(attributes))
-    # best[j][k]: cost and pairing of the first j attributes when k pairs are made, for the nouns seen so far
-    best: list[list[tuple[float, tuple[tuple[int, int], ...]] | None]] = [
-        [(0.0, ())] + [None] * pairs for _ in range(len(attributes) + 1)
-    ]
-    for i, noun in enumerate(nouns):
-        row: list[list[tuple[float, tuple[tuple[int, int], ...]] | None]] = [[(0.0, ())] + [None] * pairs]
-        for j, attribute in enumerate(attributes, 1):
-            row.append([(0.0, ())] + [None] * pairs)
-            for k in range(1, pairs + 1):
-                options = [best[j][k], row[j - 1][k]]
-                if before := best[j - 1][k - 1]:
-                    options.append((before[0] + _distance(noun, attribute), (*before[1], (i, j - 1))))
-                row[j][k] = min((option for option in options if option), default=None)
-        best = row
-    matched = dict((j, i) for i, j in (best[-1][pairs] or (0.0, ()))[1])
+    @cache
+    def best(i: int, j: int, pairs: int) -> tuple[float, tuple[tuple[int, int], ...]]:
+        if pairs == 0:
+            return 0.0, ()
+        if min(len(nouns) - i, len(attributes) - j) < pairs:
+            return math.inf, ()
+        cost, rest = best(i + 1, j + 1, pairs - 1)
+        together = (cost + _distance(nouns[i], attributes[j]), ((j, i), *rest))
+        return min(together, best(i + 1, j, pairs), best(i, j + 1, pairs), key=lambda option: option[0])
+
+    return dict(best(0, 0, min(len(nouns), len(attributes)))[1])
+
+
+def _bind(nouns: Sequence[_Mention], attributes: Sequence[_Mention]) -> list[set[str]]:
+    """For each noun mention, the values bound to it. One left over goes to the nearest noun if that is a plural."""
+    attributes = attributes[:_MAX_BOUND]
+    matched = _pair_up(nouns[:_MAX_BOUND], attributes)
     bound: list[set[str]] = [set() for _ in nouns]
     for j, attribute in enumerate(attributes):
         if j in matched:
@@ -233,6 +236,3 @@ def facts_table(
         for name, scores in rows.items()
     ]
     return "\n".join(lines)
-
-
-assert set(PLACES) >= {"center"} and set(SIZES) == set(_ADJECTIVES["size"].values())

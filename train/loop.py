@@ -35,6 +35,7 @@ from .checkpoint import (
     remove_leftovers,
     save_checkpoint,
 )
+from .distributed import leave_group_at_exit
 from .metrics import append_metrics, drop_metrics_after, read_metrics
 from .optimizer import ExponentialMovingAverage, build_optimizer, learning_rate_at, trainable_parameters
 from .pausing import stop_signals
@@ -94,6 +95,7 @@ def train(
     # Told of a machine without an accelerator, for else it would not see the processes that torchrun started there.
     on_cpu = not torch.accelerator.is_available()
     accelerator = Accelerator(gradient_accumulation_steps=config.accumulation, cpu=on_cpu)
+    leave_group_at_exit()
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), stop_signals() as stop:
         run = _start(recipe, config, out, accelerator, resume)

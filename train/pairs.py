@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pair:
-    """One image with one text; `style` names the kind of text ("descriptive", ...), "" where the source has no styles."""
+    """One image with one text. `style` names the kind of text ("descriptive", ...); "" where a source has no styles."""
 
     image: Image
     text: str
@@ -35,30 +35,35 @@ class PairSource(Protocol):
     """Where pairs come from."""
 
     def pair(self, index: int, seed: int) -> Pair:
-        """Sample number `index` (it may exceed the size of the data) of the run with this seed: always the same pair."""
+        """Sample number `index`, which may exceed the size of the data, of the run with this seed: always the same."""
         ...
 
 
 @dataclass(frozen=True)
 class ScenePairs:
-    """Fresh scenes without end, with a caption of a style drawn with the given weights."""
+    """Fresh scenes without end, with a caption of a style drawn with the given weights.
+
+    curriculum: {most objects: sample number until which no scene has more}; {} shows 1-4 objects from the start.
+    """
 
     styles: Mapping[str, float]
     split: str = "train"
     size: int = 64
+    curriculum: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.styles) - set(STYLES))
         if unknown or sum(self.styles.values()) <= 0:
             raise InputError(
-                f"caption styles {unknown or dict(self.styles)}: expected positive weights for some of {', '.join(STYLES)}"
+                f"caption styles {unknown or dict(self.styles)}; expected positive weights of {', '.join(STYLES)}"
             )
 
     def pair(self, index: int, seed: int) -> Pair:
         from PIL import Image
 
-        scene = scene_at(index, self.split, seed)
         rng = sample_rng(seed, index)
+        limits = [objects for objects, until in self.curriculum.items() if index < until]
+        scene = scene_at(index, self.split, seed, rng.randint(1, min(limits)) if limits else None)
         style = rng.choices(tuple(self.styles), tuple(self.styles.values()))[0]
         return Pair(Image.fromarray(render(scene, self.size)), captions(scene, style, rng), style)
 
@@ -70,13 +75,13 @@ class DatasetPairs:
     dataset: Any
     image_column: str = "image"
     text_column: str = "text"
-    _orders: dict[tuple[int, int], list[int]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         missing = {self.image_column, self.text_column} - set(self.dataset.column_names)
         if missing or not len(self.dataset):
             raise InputError(
-                f"the data set has {len(self.dataset)} rows and columns {self.dataset.column_names}; missing: {sorted(missing)}"
+                f"the data set has {len(self.dataset)} rows with {self.dataset.column_names}; expected some with "
+                f"{self.image_column!r} and {self.text_column!r}: set image_column and text_column"
             )
 
     def pair(self, index: int, seed: int) -> Pair:
@@ -93,14 +98,10 @@ def _epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
     return random.Random(f"{seed}/{epoch}").sample(range(rows), rows)
 
 
-def load_pairs(
-    source: str, styles: Mapping[str, float], size: int, image_column: str = "image", text_column: str = "text"
-) -> PairSource:
-    """The source of a spec: "scenes", a folder that `datasets.save_to_disk` wrote, or "builder:path", such as
+def load_pairs(source: str, image_column: str = "image", text_column: str = "text") -> PairSource:
+    """The data set of a spec: a folder that `datasets.save_to_disk` wrote, or "builder:path", such as
     "imagefolder:photos/" or "webdataset:shards/*.tar" (columns as that builder names them), or a data set's hub id.
     """
-    if source == "scenes":
-        return ScenePairs(styles, size=size)
     from datasets import load_dataset, load_from_disk
 
     builder, _, path = source.partition(":")
@@ -115,6 +116,7 @@ def load_pairs(
             dataset = load_dataset(source, split="train")
     except (FileNotFoundError, ValueError, ConnectionError) as error:
         raise InputError(
-            f"cannot read image-text pairs from {source!r}: {error}. Expected scenes, a saved data set's folder, builder:path, or a hub id"
+            f"cannot read image-text pairs from {source!r}: {error}; expected scenes, a saved data set's folder, "
+            "builder:path, or a hub id"
         ) from error
     return DatasetPairs(dataset, image_column, text_column)

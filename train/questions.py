@@ -34,8 +34,18 @@ _SAME = {
     "yes": ("yes it is", "yeah"),
     "no": ("no it is not", "nope"),
 }
-_MISTAKEN = {"red": "orange", "orange": "red", "yellow": "gold", "blue": "light blue", "purple": "blue", "pink": "purple",
-             "brown": "dark orange", "green": "dark green", "yes": "no", "no": "yes"}  # fmt: skip
+_MISTAKEN = {
+    "red": "orange",
+    "orange": "red",
+    "yellow": "gold",
+    "green": "dark green",
+    "blue": "light blue",
+    "purple": "blue",
+    "pink": "purple",
+    "brown": "dark orange",
+    "yes": "no",
+    "no": "yes",
+}
 
 
 def _annotators(answer: str, rng: random.Random) -> tuple[str, ...]:
@@ -45,10 +55,14 @@ def _annotators(answer: str, rng: random.Random) -> tuple[str, ...]:
     if answer.isdigit() and int(answer) in COUNT_WORDS:
         same = [COUNT_WORDS[int(answer)]]
     mistaken = _MISTAKEN.get(answer) or (str(int(answer) + 1) if answer.isdigit() else "not sure")
-    given = []
-    for _ in range(NUM_ANNOTATORS):
+
+    def one() -> str:
         chance = rng.random()
-        given.append(mistaken if chance < 0.04 else rng.choice(same) if same and chance < 0.16 else answer)
+        return mistaken if chance < 0.04 else rng.choice(same) if same and chance < 0.16 else answer
+
+    given = [one() for _ in range(NUM_ANNOTATORS)]
+    while given.count(answer) <= NUM_ANNOTATORS // 2:  # most annotators are right
+        given = [one() for _ in range(NUM_ANNOTATORS)]
     return tuple(given)
 
 

@@ -17,7 +17,7 @@ RECIPES: dict[str, tuple[type, Train]] = {"coca": (CocaConfig, train_coca)}
 def run_recipe(
     name: str, config: Path, out: Path, *, resume: bool = False, max_minutes: float | None = None
 ) -> TrainResult:
-    """Run the recipe `name` with the settings file `config` in the folder `out`. An unknown name lists the valid ones."""
+    """Run the recipe `name` with the settings file `config` in the folder `out`."""
     if name not in RECIPES:
         raise InputError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
     config_class, train = RECIPES[name]

@@ -48,7 +48,7 @@ _CENTRES = {
     "bottom right": (0.77, 0.77),
 }
 _EXTENTS = {"large": (26, 29), "small": (17, 19)}  # in 64ths of the canvas
-_JITTER = {"large": 0.6, "small": 3.0}
+_JITTER = {"large": 0.6, "small": 1.5}
 
 
 def scene_rng(split: str, seed: int, index: int, purpose: str = "scene") -> random.Random:

@@ -1,8 +1,8 @@
 """A small CLIP tokenizer of our own: byte-pair encoding in CLIP's format, with every scene word a whole token.
 
-Layout as in CLIP: 256 bytes, the same with the end-of-word mark, the merges, then the special tokens. Padding has an id of
-its own (CLIP pads with end-of-text or with 0, which is "!"), and end-of-text has the highest id, because text towers with
-`pool_type="argmax"` look for it there.
+Layout as in CLIP: 256 bytes, the same with the end-of-word mark, the merges, then the special tokens. Padding has an id
+of its own (CLIP pads with end-of-text or with 0, which is "!"), and end-of-text has the highest id, because text towers
+with `pool_type="argmax"` look for it there.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .captions import _FILLERS, _PLACE_WORDS, _SIZE_WORDS, COUNT_WORDS
+from .captions import COUNT_WORDS, FILLERS, PLACE_WORDS, SIZE_WORDS
 from .world import BACKGROUNDS, COLOURS, NOUNS, PLACES, SIZES, phrase, plural
 
 if TYPE_CHECKING:
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 
 PAD, START, END = "<|pad|>", "<|startoftext|>", "<|endoftext|>"
 _END_OF_WORD = "</w>"
-_PUNCTUATION = tuple(".,;:!?'\"()-/&%$#@*+=|") + ("...",)
+_PUNCTUATION = (*".,;:!?'\"()-/&%$#@*+=|", "...")
 
 
 def scene_words() -> set[str]:
     """Every lower-case word that a true caption of a scene can hold."""
-    phrases: list[str] = [*PLACES, *SIZES, *COLOURS, *BACKGROUNDS, *_FILLERS, *COUNT_WORDS.values()]
-    phrases += [word for words in (*_PLACE_WORDS.values(), *_SIZE_WORDS.values()) for word in words]
+    phrases: list[str] = [*PLACES, *SIZES, *COLOURS, *BACKGROUNDS, *FILLERS, *COUNT_WORDS.values()]
+    phrases += [word for words in (*PLACE_WORDS.values(), *SIZE_WORDS.values()) for word in words]
     phrases += [text.lower() for noun in NOUNS for text in (noun, phrase(noun), plural(noun))]
     return {word for text in phrases for word in text.split()}
 
@@ -56,7 +57,7 @@ def _learn_merges(words: dict[str, int], number: int) -> list[tuple[str, str]]:
     while len(merges) < number:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, pieces in spelled.items():
-            for pair in zip(pieces, pieces[1:], strict=False):
+            for pair in pairwise(pieces):
                 pairs[pair] += words[word]
         if not pairs:
             break
@@ -102,7 +103,8 @@ def build_tokenizer(vocab_size: int = 1920, context_length: int = 64) -> CLIPTok
     pieces = [*alphabet, *(a + _END_OF_WORD for a in alphabet), *(a + b for a, b in merges), PAD, START, END]
     vocab = {piece: i for i, piece in enumerate(pieces)}
     tokenizer = CLIPTokenizer(
-        vocab=vocab, merges=merges, pad_token=PAD, bos_token=START, eos_token=END, unk_token=END,
+        vocab=vocab, merges=merges,  # type: ignore[arg-type]  # pairs are what its BPE model takes
+        pad_token=PAD, bos_token=START, eos_token=END, unk_token=END,
         model_max_length=context_length,
     )  # fmt: skip
     whole = {word for word in scene_words() if len(tokenizer(word).input_ids) != 3}

@@ -55,23 +55,25 @@ PICTURES = tuple(_PICTURES)
 NOUNS = PICTURES + LETTERS + DIGITS
 
 COLOURS = {
-    "red": (226, 28, 33),
-    "orange": (255, 133, 10),
-    "yellow": (250, 218, 20),
-    "green": (20, 150, 45),
-    "blue": (30, 105, 250),
-    "purple": (150, 50, 205),
-    "pink": (255, 120, 190),
-    "brown": (133, 77, 35),
+    "red": (222, 24, 30),
+    "orange": (255, 128, 0),
+    "yellow": (240, 200, 0),
+    "green": (20, 145, 45),
+    "blue": (25, 90, 240),
+    "purple": (130, 40, 180),
+    "pink": (255, 90, 170),
+    "brown": (120, 65, 30),
 }
+# All light, so that every object is darker than its background: a small vision transformer learns shapes from consistent
+# contrast within minutes, and from contrast of either sign it had not begun to after 100,000 images.
 # No word is both a colour and a background, so that loose words stay unambiguous.
 BACKGROUNDS = {
     "white": (255, 255, 255),
-    "black": (0, 0, 0),
-    "gray": (150, 150, 150),
-    "beige": (226, 208, 172),
-    "navy": (10, 16, 72),
-    "mint": (184, 240, 212),
+    "gray": (205, 205, 205),
+    "beige": (230, 216, 172),
+    "mint": (190, 242, 214),
+    "lavender": (218, 208, 250),
+    "peach": (255, 213, 194),
 }
 SIZES = ("large", "small")
 PLACES = ("top left", "top right", "center", "bottom left", "bottom right")
@@ -117,7 +119,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that is true of one picture: a plain background and 1-4 objects, each in a place of its own, in the order of `PLACES`."""
+    """All that is true of one picture: a plain background and 1-4 objects in places of their own, in `PLACES` order."""
 
     background: str
     objects: tuple[SceneObject, ...]

@@ -1,0 +1,110 @@
+"""Text read out of an image is data, never instruction: made one line, without markers of the prompt, quoted and
+limited.
+
+Words cannot be told from commands by looking at them, so "ignore the above" stays what it is: words in quotes, on a
+line of their own field. What is taken away is every way out of that field: line breaks, stop marks, the template's
+field names before a colon, special tokens of language models, double quotes, characters that cannot be seen.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+
+MAX_CHARS = 2000
+"""Of one description: 75 words of De-Diffusion take about 500, five joined captions about 300."""
+
+# Characters that look like the letters and signs of a marker, and that NFKC leaves alone. One to one: places agree.
+_LOOKALIKES = str.maketrans(
+    "асеорхуіѕԁһјԛԝАВСЕНІЈКМОРЅТХαοικνρτυΑΒΕΗΙΚΜΝΟΡΤΧΥıɡ꞉∶ː։׃˸",
+    "aceopxyisdhjqwABCEHIJKMOPSTXaoiknptuABEHIKMNOPTXYig::::::",
+)
+_SPECIAL_TOKENS = re.compile(
+    r"<\|[^<>|]{0,40}\|>|<｜[^<>]{0,40}｜>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
+    r"|<(?:bos|eos|pad|unk|mask|sep|cls|image)>|\[(?:SOS|EOS|CLS|SEP|PAD|MASK|UNK)\]",
+    re.IGNORECASE,
+)
+_DOUBLE_QUOTES = re.compile("[\"“”„‟«»″‶❝❞〝〞＂]|''|``")
+_JOINERS = "\u200c\u200d"  # they shape Persian words and emoji
+_BRACKETS = "<>[]"
+_SEPARATORS = ":=>→–—-"
+_ROUNDS = 8
+_SEPARATOR = r"(?::|=|->|→|[–—]|\s-\s)[=>\s]*"
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without control characters, unseen characters and special tokens. All of the writer's
+    words stay.
+    """
+    kept = []
+    for character in text:
+        category = unicodedata.category(character)
+        if category in ("Cc", "Zl", "Zp", "Zs"):
+            kept.append(" ")
+        elif category[0] != "C" or character in _JOINERS:
+            kept.append(character)
+    return _peeled(" ".join("".join(kept).split()), _SPECIAL_TOKENS, _BRACKETS)
+
+
+def clean(text: str, *, marks: Sequence[str] = (), fields: Sequence[str] = (), max_chars: int = MAX_CHARS) -> str:
+    """Text from outside, fit to stand behind a field name of a prompt.
+
+    marks: stop marks, such as "$", that are taken away wherever they stand.
+    fields: the template's field names, taken away with what makes them one ("Short answer:", in any case or
+    look-alike letters).
+    max_chars: a longer text is cut between words and ends in "…".
+    """
+    head = unicodedata.normalize("NFKC", text[: 8 * max_chars])[: 8 * max_chars]
+    line = one_line(head.replace("\u200c", "").replace("\u200d", ""))
+    pattern = _markers(tuple(marks), tuple(fields))
+    if pattern is not None:
+        line = one_line(_peeled(line, pattern, _SEPARATORS + "".join(marks)))
+    return _limited(line, max_chars)
+
+
+def has_markers(text: str, *, marks: Sequence[str] = (), fields: Sequence[str] = ()) -> bool:
+    """Whether any stop mark, field name or special token stands in the text."""
+    pattern = _markers(tuple(marks), tuple(fields))
+    found = pattern is not None and pattern.search(text.translate(_LOOKALIKES))
+    return bool(found or _SPECIAL_TOKENS.search(text))
+
+
+def quoted(text: str) -> str:
+    """The text in double quotes that nothing inside can close; "" where there is no text."""
+    inside = _DOUBLE_QUOTES.sub("'", text)
+    return f'"{inside}"' if inside else ""
+
+
+@lru_cache(maxsize=64)
+def _markers(marks: tuple[str, ...], fields: tuple[str, ...]) -> re.Pattern[str] | None:
+    """What gives a way out of a field: any stop mark, any field name with its label and colon."""
+    found = [re.escape(mark) for mark in marks if mark.strip()]
+    for field in fields:
+        words = r"[\W_]*".join(re.escape(word) for word in field.split())
+        found.append(rf"(?<![^\W_]){words}\s*(?:\([^()]*\)\s*)?{_SEPARATOR}")
+    return re.compile("|".join(found), re.IGNORECASE) if found else None
+
+
+def _peeled(text: str, pattern: re.Pattern[str], needed: str) -> str:
+    """The text without what the pattern finds. Taking one away may put another together, so it goes on to the last.
+
+    needed: characters of which every find has one. A text that is nested without end loses all of them at last.
+    """
+    for _ in range(_ROUNDS):
+        pieces, end = [], 0
+        for match in pattern.finditer(text.translate(_LOOKALIKES)):
+            pieces.append(text[end : match.start()])
+            end = match.end()
+        if not end:
+            return text
+        text = " ".join(" ".join([*pieces, text[end:]]).split())
+    return " ".join("".join(" " if sign.translate(_LOOKALIKES) in needed else sign for sign in text).split())
+
+
+def _limited(text: str, max_chars: int) -> str:
+    if len(text) <= max_chars:
+        return text
+    head = text[: max_chars - 1]
+    return f"{head.rsplit(' ', 1)[0]}…"

@@ -1,0 +1,141 @@
+"""What all prompt templates share: the examples they render, one rendering for shots and query alike, strict parsing.
+
+A prompt is: instruction, shots, query. What all queries share comes first, so that a server can reuse its work on
+that prefix; image context and question of the query come last.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..errors import InputError
+from .sanitize import MAX_CHARS, clean, has_markers, quoted
+
+
+@dataclass(frozen=True)
+class Context:
+    """One description of an image; `label` tells several of one image apart ("De-Diffusion", "DeCap", "caption")."""
+
+    text: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One example: what is known of an image, what is asked, and the answer. A query is a shot whose answer is left
+    open.
+
+    context: descriptions of the image; none for a pseudo sample or a blind question.
+    question: VQA's question, or the prompt to be upsampled; "" for captioning and classification.
+    answer: answer, caption, class name or rewritten prompt.
+    id: names the example, so that a query is never its own demonstration.
+    image: path of the image, for examples whose context is still to be written by an encoder.
+    """
+
+    context: tuple[Context, ...] = ()
+    question: str = ""
+    answer: str | None = None
+    id: str = ""
+    image: str = ""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A completion as read by a template: either `answer`, or `error` saying why there is none."""
+
+    answer: str | None
+    error: str | None = None
+
+
+_LABELS = {"dediffusion": "De-Diffusion", "decap": "DeCap", "coca": "caption", "hf": "caption"}
+
+
+def context_label(encoder: str) -> str:
+    """The label of an encoder's text, from the encoder's spec: "decap:some/checkpoint" -> "DeCap"."""
+    name = encoder.partition(":")[0]
+    return _LABELS.get(name, name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template(ABC):
+    """Renders examples to a prompt and parses what a language model writes on.
+
+    quote: descriptions stand in double quotes that they cannot close. The paper's formats have none.
+    max_chars: of one description or question; longer ones are cut between words and end in "…".
+    """
+
+    quote: bool = True
+    max_chars: int = MAX_CHARS
+
+    @property
+    @abstractmethod
+    def head(self) -> str:
+        """The instruction that opens the prompt; "" for none."""
+
+    @property
+    @abstractmethod
+    def fields(self) -> tuple[str, ...]:
+        """The field names, which no text from outside may carry."""
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Stop marks that no text from outside may carry."""
+        return ()
+
+    @property
+    @abstractmethod
+    def stop(self) -> tuple[str, ...]:
+        """Where generation ends; `parse` cuts there too, for models that run on."""
+
+    @abstractmethod
+    def example(self, shot: Shot) -> list[str]:
+        """The lines of one example, ending after its answer, or open where the answer is None."""
+
+    def prefix(self, shots: Sequence[Shot] = ()) -> str:
+        """What all queries with these shots share: every prompt of `render` begins with it."""
+        for number, shot in enumerate(shots, 1):
+            if shot.answer is None or not self.clean(shot.answer):
+                raise InputError(f"shot {number} has no answer: every demonstration needs one")
+        parts = [self.head] if self.head else []
+        return "".join(f"{part}\n\n" for part in [*parts, *("\n".join(self.example(shot)) for shot in shots)])
+
+    def render(self, query: Shot, shots: Sequence[Shot] = ()) -> str:
+        """The prompt, open where the answer is due. An answer that the query may carry (the truth, in evaluation) is
+        left out.
+        """
+        return self.prefix(shots) + "\n".join(self.example(replace(query, answer=None)))
+
+    def parse(self, completion: str) -> Parsed:
+        """The text before the first stop mark. An empty text, or one with the prompt's own field names in it, is an
+        error.
+        """
+        text = completion.lstrip()
+        end = min((place for mark in self.stop if (place := text.find(mark)) >= 0), default=len(text))
+        answer = text[:end].strip()
+        if not answer:
+            return Parsed(None, "the completion holds no text before its stop mark")
+        if has_markers(answer, fields=self.fields):
+            return Parsed(None, "the completion runs on into the prompt's own field names or special tokens")
+        return Parsed(answer)
+
+    def clean(self, text: str, *, max_chars: int | None = None) -> str:
+        """Text from outside without this template's markers."""
+        return clean(text, marks=self.marks, fields=self.fields, max_chars=max_chars or self.max_chars)
+
+    def context_lines(self, field: str, context: Sequence[Context]) -> list[str]:
+        """`Image context: …`, or `Image context (DeCap): …` for each labelled description; the bare field where there
+        is none.
+        """
+        lines = []
+        for item in context:
+            text = self.clean(item.text)
+            label = self.clean(item.label).translate({ord(sign): None for sign in '():"“”'}).strip()
+            lines.append(line(f"{field} ({label})" if label else field, quoted(text) if self.quote else text))
+        return lines or [line(field, "")]
+
+
+def line(field: str, text: str) -> str:
+    """`Field: text`, or `Field:` without a space behind it: models continue worse after one."""
+    return f"{field}: {text}" if text else f"{field}:"

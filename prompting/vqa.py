@@ -1,0 +1,49 @@
+"""Visual question answering: descriptions and a question in, a short answer out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .templates import Shot, Template, line
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQATemplate(Template):
+    """The format of De-Diffusion (arXiv 2311.00618), with the descriptions in quotes; `VQATemplate.paper()` leaves
+    them bare.
+    """
+
+    instruction: str = "Answer the question given the context."
+    context_field: str = "Image context"
+    question_field: str = "Image question"
+    answer_field: str = "Short answer"
+    end: str = "$"
+
+    @classmethod
+    def paper(cls) -> VQATemplate:
+        """The paper's format: no quotes."""
+        return cls(quote=False)
+
+    @property
+    def head(self) -> str:
+        return self.instruction
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (self.context_field, self.question_field, self.answer_field)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        return (self.end,)
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        return (self.end, "\n")
+
+    def example(self, shot: Shot) -> list[str]:
+        answer = "" if shot.answer is None else self.clean(shot.answer) + self.end
+        return [
+            *self.context_lines(self.context_field, shot.context),
+            line(self.question_field, self.clean(shot.question)),
+            line(self.answer_field, answer),
+        ]

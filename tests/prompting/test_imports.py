@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_prompting_needs_nothing_but_the_standard_library() -> None:
+    """Run where no test has imported anything yet."""
+    code = (
+        "import sys, pkgutil, importlib, textlens.prompting as package\n"
+        "for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "roots = {name.partition('.')[0] for name in sys.modules}\n"
+        "print(sorted(roots & {'torch', 'transformers', 'numpy', 'PIL', 'langchain_core', 'open_clip'}))\n"
+        "print(sorted(name for name in sys.modules if name.startswith('textlens.') and 'prompting' not in name))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "['textlens.errors']"]

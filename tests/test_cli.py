@@ -1,0 +1,103 @@
+"""The command line: light to start, only results on stdout, clear errors with exit code 2, nothing lost in a batch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from textlens.cli import app
+from textlens.train.scenes import render, scene_at
+from typer.main import get_command
+from typer.testing import CliRunner
+
+runner = CliRunner()
+COMMANDS = sorted(get_command(app).commands)
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from textlens.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for index in range(3):
+        Image.fromarray(render(scene_at(index, "test"))).save(tmp_path / f"{index}.png")
+    return tmp_path
+
+
+def test_help_imports_no_torch():
+    code = "import sys, textlens.cli\ntry: textlens.cli.main()\nfinally: print('torch' in sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
+    assert done.stderr == "False\n"
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command):
+    result = runner.invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_describe_json_has_one_line_per_image_and_encoder(pictures):
+    done = run("describe", str(pictures), "--encoder", "coca", "--json")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(line["image"]).name for line in lines] == ["0.png", "1.png", "2.png"]
+    for line in lines:
+        assert list(line) == ["image", "encoder", "text", "tokens", "error"]
+        assert line["error"] is None
+        assert line["encoder"] == "coca"
+        assert line["text"]
+        assert line["tokens"]
+
+
+def test_describe_prints_the_words_alone_for_one_image(pictures):
+    result = runner.invoke(app, ["describe", str(pictures / "0.png"), "--encoder", "coca"])
+    assert result.exit_code == 0
+    assert scene_at(0, "test").background in result.stdout
+    assert "png" not in result.stdout
+
+
+def test_one_bad_image_loses_no_other(pictures):
+    (pictures / "1.png").write_bytes(b"no image")
+    done = run("describe", str(pictures / "*.png"), str(pictures / "missing.png"), "--encoder", "coca", "--json")
+    assert done.returncode == 1
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["error"] is None for line in lines] == [True, False, True, False]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("describe", "missing.png", "--encoder", "coca"), "missing.png"),
+        (("describe", "https://example.com/a.png", "--encoder", "coca"), "network"),
+        (("describe", "a.png", "--encoder", "cocoa"), "expected one of: coca"),
+        (("describe", "a.png", "--encoder", "coca:/nowhere"), "/nowhere"),
+        (("describe", "a.png", "--encoder", "hf"), "hf:HUB_ID"),
+        (("scenes", "3", "--split", "tset", "--out", "out"), "train, val, test"),
+        (("scenes", "0", "--out", "out"), "0 is not in the range"),
+        (("train", "coca", "--config", "none.yaml", "--out", "out"), "none.yaml"),
+        (("train", "cocoa", "--config", "none.yaml", "--out", "out"), "cocoa"),
+    ],
+)
+def test_bad_input_exits_with_2_and_no_traceback(arguments, message, tmp_path):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_scenes_writes_the_contract(tmp_path):
+    done = run("scenes", "4", "--split", "val", "--seed", "7", "--out", str(tmp_path / "out"), "--size", "96")
+    assert done.returncode == 0
+    assert done.stdout.strip() == str(tmp_path / "out" / "scenes.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "out" / "scenes.jsonl").read_text().splitlines()]
+    assert [line["background"] for line in lines] == [scene_at(index, "val", 7).background for index in range(4)]
+    assert Image.open(tmp_path / "out" / lines[0]["image"]).size == (96, 96)
