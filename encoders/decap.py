@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
-from .decap_checkpoint import DecapConfig, Strategy, load_decoder, save_decoder
+from .decap_checkpoint import DecapConfig, Strategy, checkpoint_folder, load_decoder, save_decoder
 from .decap_decoder import DecapDecoder
 from .decoding import Hypothesis
 from .description import Description
@@ -42,7 +42,7 @@ class Decap:
     clip: CaptionSpace
     decoder: DecapDecoder
     memory: SupportMemory | None = None
-    name: str = field(default="decap", kw_only=True)
+    spec: str = field(default="decap", kw_only=True)
 
     def __post_init__(self) -> None:
         if (self.clip.embed_dim, space_name(self.clip)) != (self.config.embed_dim, self.config.space):
@@ -122,12 +122,12 @@ class Decap:
         texts = [memory.texts[row] for row in found.indices[:, 0].tolist()]
         pieces = [self.clip.pieces(row) for row in self.clip.tokenizer(texts).tolist()]
         scores = [{"similarity": similarity} for similarity in found.similarities[:, 0].tolist()]
-        return [Description(text, p, self.name, s) for text, p, s in zip(texts, pieces, scores, strict=True)]
+        return [Description(text, p, self.spec, s) for text, p, s in zip(texts, pieces, scores, strict=True)]
 
     def _description(self, written: Hypothesis, scores: dict[str, float]) -> Description:
         ids = [i for i in written.ids if i < self.config.num_tokens]
         figures = {"log_probability": written.log_probability, **scores}
-        return Description(self.clip.decode(ids), self.clip.pieces(ids), self.name, figures)
+        return Description(self.clip.decode(ids), self.clip.pieces(ids), self.spec, figures)
 
     def _need_memory(self, strategy: str) -> SupportMemory:
         if strategy not in get_args(Strategy):
@@ -151,13 +151,21 @@ class Decap:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, *, clip: CaptionSpace | None = None, device: str | torch.device = "cpu"
+        cls,
+        source: str | Path,
+        *,
+        clip: CaptionSpace | None = None,
+        device: str | torch.device = "cpu",
+        spec: str = "decap",
     ) -> Decap:
-        """Read what `save_pretrained` wrote; `clip` is loaded as the config names it unless given here."""
-        folder = Path(folder)
+        """Read what `save_pretrained` wrote, from a folder or a Hugging Face hub id.
+
+        clip: loaded as the config names it unless given here. spec: what descriptions name as their encoder.
+        """
+        folder = checkpoint_folder(source)
         config, decoder = load_decoder(folder)
         memory = SupportMemory.load(folder).to(device) if (folder / EMBEDDINGS_NAME).exists() else None
-        return cls(config, clip or _load_clip(config.clip, folder, device), decoder.to(device), memory)
+        return cls(config, clip or _load_clip(config.clip, folder, device), decoder.to(device), memory, spec=spec)
 
 
 def clip_spec(clip: CaptionSpace, folder: Path) -> str:

@@ -66,6 +66,21 @@ class DecapConfig:
         return DecapDecoder(self.embed_dim, GPT2Config(**self.gpt2), self.end_id)
 
 
+def checkpoint_folder(source: str | Path) -> Path:
+    """The folder `source`, or the local copy of the hub repository of that name, fetched if need be."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if isinstance(source, Path) or Path(source).is_dir():
+        return Path(source)
+    try:
+        return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise InputError(
+            f"{source!r} is neither a folder nor a DeCap on the Hugging Face hub that can be fetched ({_reason(error)})"
+        ) from error
+
+
 def save_decoder(decoder: DecapDecoder, config: DecapConfig, folder: Path, dtype: torch.dtype | None = None) -> None:
     """Write config.json and decoder.safetensors; each is there whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)

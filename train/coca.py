@@ -32,8 +32,8 @@ class CocaConfig:
     model: open_clip's `model_cfg`, or the name of one ("coca_ViT-B-32"). With `hf_tokenizer_name: local` in its
     text_cfg the project's own tokenizer is built for it.
     source, image_column, text_column: "scenes", or image-text pairs as `pairs.load_pairs` reads them.
-    styles: caption styles of scenes, each with its weight. curriculum: see `ScenePairs`. captioned: styles whose texts train the captioner; a source
-    without styles trains it on all.
+    styles: caption styles of scenes, each with its weight. curriculum: see `pairs.ScenePairs`.
+    captioned: styles whose texts train the captioner; a source without styles trains it on all.
     """
 
     model: Mapping[str, Any] | str
@@ -62,7 +62,7 @@ class CocaObjective(nn.Module):
         coca: Any = self.coca
         image_latent, image_tokens = coca._encode_image(pixels)
         text_latent, text_tokens = coca._encode_text(text)
-        length = int((text[captioned] != coca.pad_id).sum(1).max()) if len(captioned) else 1
+        length = int(text[captioned].ne(coca.pad_id).sum(1).max()) if len(captioned) else 1
         logits = coca.text_decoder(image_tokens[captioned], text_tokens[captioned, : length - 1])
         return image_latent, text_latent, logits, coca.logit_scale.exp().clamp(max=100.0)
 
@@ -81,6 +81,7 @@ class CocaRecipe:
         self.config = config
         self.clip = new_clip(config.model, LoopConfig(**config.loop).seed)
         self.model: nn.Module = CocaObjective(self.clip.model)
+        self.pad_id: int = self.clip.model.pad_id
         self.source: PairSource = (
             ScenePairs(config.styles, "train", self.clip.image_size[0], config.curriculum)
             if config.source == "scenes"
@@ -103,7 +104,7 @@ class CocaRecipe:
             image, text, logits, scale = model(batch["pixels"], batch["text"], batch["captioned"])
         contrastive = contrastive_loss(image.float(), text.float(), scale)
         labels = batch["text"][batch["captioned"], 1 : logits.shape[1] + 1]
-        weight = (labels != self.clip.pad_id).float()
+        weight = labels.ne(self.pad_id).float()
         per_token = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view_as(weight)
         words = weight.sum().clamp(min=1.0)
         caption = (per_token * weight).sum() / words

@@ -64,8 +64,8 @@ COLOURS = {
     "pink": (255, 90, 170),
     "brown": (120, 65, 30),
 }
-# All light, so that every object is darker than its background: a small vision transformer learns shapes from consistent
-# contrast within minutes, and from contrast of either sign it had not begun to after 100,000 images.
+# All light, so that every object is darker than its background. From contrast of either sign the small CoCa had not
+# begun to tell shapes apart after 100,000 images (4 % of nouns right); from contrast of one sign it learns them.
 # No word is both a colour and a background, so that loose words stay unambiguous.
 BACKGROUNDS = {
     "white": (255, 255, 255),

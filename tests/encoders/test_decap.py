@@ -137,7 +137,7 @@ def test_the_clip_is_named_by_a_relative_path(decap: Decap, clip: Clip, tmp_path
     moved = Decap.from_pretrained(tmp_path / "elsewhere" / "decap")
     assert moved.describe(images(2)) == decap.describe(images(2))
     shutil.rmtree(tmp_path / "elsewhere" / "coca")
-    with pytest.raises(InputError, match="json names it as '[.][.]/coca'"):
+    with pytest.raises(InputError, match=r"json names it as '[.][.]/coca'"):
         Decap.from_pretrained(tmp_path / "elsewhere" / "decap")
 
 
@@ -179,6 +179,8 @@ def test_bad_embeddings_and_settings(decap: Decap) -> None:
 def test_damaged_checkpoints(decap: Decap, clip: Clip, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a folder saved by DeCap"):
         Decap.from_pretrained(tmp_path / "nothing", clip=clip)
+    with pytest.raises(InputError, match="neither a folder nor"):
+        Decap.from_pretrained("no/such/repository", clip=clip)
     decap.save_pretrained(tmp_path)
     whole = load_file(tmp_path / "decoder.safetensors")
     save_file({k: v for k, v in whole.items() if k != "prefix.bias"}, tmp_path / "decoder.safetensors")
