@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import TextlensError
+from .errors import InputError, TextlensError
 from .progress import progress_bar
 
 app = typer.Typer(
@@ -45,19 +45,27 @@ def describe(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels than this.")] = 64_000_000,
     allow_network: Annotated[bool, typer.Option("--allow-network", help="Fetch http(s) addresses.")] = False,
+    video: Annotated[
+        bool, typer.Option("--video", help="Each argument is one video: an animated image, or a folder of frames.")
+    ] = False,
 ) -> None:
     """Turn images into words: one line per image and encoder."""
     from .encoders.images import ImageLimits, expand_images
-    from .encoders.pipeline import describe_stream
+    from .encoders.pipeline import describe_stream, describe_videos
     from .encoders.registry import DEFAULT_ENCODER, load_encoder
 
-    names = expand_images(images)
-    encoders = {spec: load_encoder(spec) for spec in encoder or [DEFAULT_ENCODER]}
     limits = ImageLimits(max_pixels=max_pixels)
+    names = images if video else expand_images(images)
+    encoders = {spec: load_encoder(spec) for spec in encoder or [DEFAULT_ENCODER]}
+    rows = (
+        describe_videos(names, encoders, limits=limits)
+        if video
+        else describe_stream(names, encoders, batch_size=batch_size, limits=limits, allow_network=allow_network)
+    )
     failed = total = 0
     with progress_bar("descriptions") as bar:
         task = bar.add_task("describing", total=len(names) * len(encoders), note="")
-        for row in describe_stream(names, encoders, batch_size=batch_size, limits=limits, allow_network=allow_network):
+        for row in rows:
             total += 1
             failed += row.error is not None
             bar.advance(task)
@@ -101,7 +109,7 @@ def scenes(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="What to train: coca.")],
+    recipe: Annotated[str, typer.Argument(help="What to train: coca or decap.")],
     config: Annotated[Path, typer.Option(help="Settings, such as configs/coca-scenes.yaml.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics.jsonl and the finished model.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
@@ -114,6 +122,41 @@ def train(
     _print_json(
         {"finished": result.finished, "step": result.step, "checkpoint": str(result.checkpoint), **result.evaluation}
     )
+
+
+@app.command(name="import")
+def import_checkpoint(
+    layout: Annotated[str, typer.Argument(help="Whose checkpoint it is: decap-official.")],
+    file: Annotated[Path, typer.Argument(help="The checkpoint, such as coco_prefix-009.pt.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the converted model.")],
+    clip: Annotated[str, typer.Option(help="The CLIP it was trained for: open_clip MODEL/TAG or a folder.")] = (
+        "ViT-B-32/openai"
+    ),
+) -> None:
+    """Convert a published checkpoint into a folder that textlens reads. Runs no code that the file may hold."""
+    from .encoders.decap_checkpoint import import_official
+
+    if layout != "decap-official":
+        raise InputError(f"unknown layout {layout!r}: expected decap-official")
+    import_official(file, out, clip=clip)
+    typer.echo(str(out))
+
+
+@app.command()
+def memory(
+    texts: Annotated[Path, typer.Argument(help="A text file with one caption per line; may be gzipped.")],
+    clip: Annotated[str, typer.Option(help="The CLIP that embeds them: open_clip MODEL/TAG or a folder.")],
+    out: Annotated[Path, typer.Option(help="DeCap folder to put the support memory into.")],
+    cut_long: Annotated[bool, typer.Option("--cut-long", help="Shorten captions that the CLIP cannot read whole.")] = (
+        False
+    ),
+) -> None:
+    """Build a support memory for DeCap from captions. Run it again after an interruption: it goes on."""
+    from .encoders.clip import Clip
+    from .encoders.memory_build import build_memory, captions_from_file
+
+    built = build_memory(captions_from_file(texts), Clip.from_pretrained(clip), out, cut_long=cut_long)
+    _print_json({"entries": len(built.texts), "memory": str(out)})
 
 
 def main() -> None:

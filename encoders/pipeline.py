@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from ..errors import InputError
 from .description import Description, Encoder
-from .images import ImageLimits, ImageSource, LoadedImage, load_images
+from .frames import load_frames
+from .images import ImageError, ImageLimits, ImageSource, LoadedImage, load_images
 
 # What a model raises for an image it cannot take, or for a batch that is too large (torch's out-of-memory error is a
 # RuntimeError). Anything else is a fault of ours and must be seen.
@@ -63,6 +64,26 @@ def describe_stream(
         ahead=batch_size,
     )
     return _describe_batches(loading, encoders, batch_size)
+
+
+def describe_videos(
+    sources: Sequence[str], encoders: Mapping[str, Encoder], *, limits: ImageLimits | None = None
+) -> Iterator[Result]:
+    """Describe each video (an animated image, or a folder of frames) as one, by encoders with `describe_video`.
+
+    A video that cannot be read yields its error and loses no other. Raises `InputError` for other encoders.
+    """
+    for spec, encoder in encoders.items():
+        if not hasattr(encoder, "describe_video"):
+            raise InputError(f"encoder {spec!r} describes single images; for videos use decap, or leave out --video")
+    for source in sources:
+        try:
+            frames = load_frames(source, limits=limits or ImageLimits())
+        except ImageError as error:
+            yield from (Result(source, spec, None, str(error)) for spec in encoders)
+            continue
+        for spec, encoder in encoders.items():
+            yield Result(source, spec, encoder.describe_video(frames), None)  # type: ignore[attr-defined]
 
 
 def _describe_batches(

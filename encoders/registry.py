@@ -32,6 +32,12 @@ def _coca(checkpoint: str, device: str, spec: str) -> Encoder:
     return CocaCaptioner(Clip.from_pretrained(checkpoint, device=device), spec=spec)
 
 
+def _decap(checkpoint: str, device: str, spec: str) -> Encoder:
+    from .decap import Decap
+
+    return Decap.from_pretrained(checkpoint, device=device, spec=spec)
+
+
 def _hugging_face(checkpoint: str, device: str, spec: str) -> Encoder:
     from .captioner import HuggingFaceCaptioner
 
@@ -41,6 +47,9 @@ def _hugging_face(checkpoint: str, device: str, spec: str) -> Encoder:
 ENCODERS: dict[str, EncoderSpec] = {
     "coca": EncoderSpec(
         _coca, str(WEIGHTS / "coca"), "coca, the small CoCa that comes along; or coca:FOLDER, coca:MODEL/PRETRAINED_TAG"
+    ),
+    "decap": EncoderSpec(
+        _decap, str(WEIGHTS / "decap"), "decap, the small DeCap that comes along; or decap:HUB_ID_OR_FOLDER"
     ),
     "hf": EncoderSpec(_hugging_face, None, "hf:HUB_ID_OR_FOLDER, any transformers image-to-text model"),
 }

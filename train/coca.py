@@ -33,6 +33,8 @@ class CocaConfig:
     text_cfg the project's own tokenizer is built for it.
     source, image_column, text_column: "scenes", or image-text pairs as `pairs.load_pairs` reads them.
     styles: caption styles of scenes, each with its weight. curriculum: see `pairs.ScenePairs`.
+    position_std: spread of the image tower's first position embeddings; None for open_clip's own, width^-0.5, beside
+    which the flat areas of made scenes are so strong that places are learnt late.
     captioned: styles whose texts train the captioner; a source without styles trains it on all.
     """
 
@@ -44,6 +46,7 @@ class CocaConfig:
     styles: Mapping[str, float] = field(default_factory=lambda: {"descriptive": 1.0})
     curriculum: Mapping[int, int] = field(default_factory=dict)
     captioned: Sequence[str] = ("descriptive",)
+    position_std: float | None = None
     caption_weight: float = 2.0
     contrastive_weight: float = 1.0
 
@@ -79,7 +82,7 @@ class CocaRecipe:
 
     def __init__(self, config: CocaConfig) -> None:
         self.config = config
-        self.clip = new_clip(config.model, LoopConfig(**config.loop).seed)
+        self.clip = new_clip(config.model, LoopConfig(**config.loop).seed, config.position_std)
         self.model: nn.Module = CocaObjective(self.clip.model)
         self.pad_id: int = self.clip.model.pad_id
         self.source: PairSource = (
@@ -136,7 +139,7 @@ class CocaRecipe:
         return figures | {"image_to_text_r1": float(hits.float().mean())}
 
 
-def new_clip(model: Mapping[str, Any] | str, seed: int) -> Clip:
+def new_clip(model: Mapping[str, Any] | str, seed: int, position_std: float | None = None) -> Clip:
     """A CoCa with fresh weights. open_clip leaves the decoder's output projection uninitialised; it is drawn here."""
     with torch.random.fork_rng(devices=[]), TemporaryDirectory() as folder:
         torch.manual_seed(seed)
@@ -147,6 +150,8 @@ def new_clip(model: Mapping[str, Any] | str, seed: int) -> Clip:
         clip = Clip.from_config(model, tokenizer_folder=folder if own else None)
         decoder = clip.model.text_decoder
         nn.init.normal_(decoder.text_projection, std=decoder.text_projection.shape[0] ** -0.5)
+        if position_std is not None:
+            nn.init.normal_(clip.model.visual.positional_embedding, std=position_std)
     return clip
 
 

@@ -7,11 +7,15 @@ from pathlib import Path
 
 from ..errors import InputError
 from .coca import CocaConfig, train_coca
+from .decap import DecapTraining, train_decap
 from .loop import TrainResult
 from .settings import read_settings
 
 Train = Callable[..., TrainResult]
-RECIPES: dict[str, tuple[type, Train]] = {"coca": (CocaConfig, train_coca)}
+RECIPES: dict[str, tuple[type, Train]] = {
+    "coca": (CocaConfig, train_coca),
+    "decap": (DecapTraining, train_decap),
+}
 
 
 def run_recipe(
