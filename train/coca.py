@@ -140,7 +140,7 @@ class CocaRecipe:
 
 
 def new_clip(model: Mapping[str, Any] | str, seed: int, position_std: float | None = None) -> Clip:
-    """A CoCa with fresh weights. open_clip leaves the decoder's output projection uninitialised; it is drawn here."""
+    """A CoCa with fresh weights, a function of the seed alone."""
     with torch.random.fork_rng(devices=[]), TemporaryDirectory() as folder:
         torch.manual_seed(seed)
         own = not isinstance(model, str) and model["text_cfg"].get("hf_tokenizer_name") == "local"
@@ -148,8 +148,6 @@ def new_clip(model: Mapping[str, Any] | str, seed: int, position_std: float | No
             text = model["text_cfg"]
             build_tokenizer(text["vocab_size"], text["context_length"]).save_pretrained(folder)
         clip = Clip.from_config(model, tokenizer_folder=folder if own else None)
-        decoder = clip.model.text_decoder
-        nn.init.normal_(decoder.text_projection, std=decoder.text_projection.shape[0] ** -0.5)
         if position_std is not None:
             nn.init.normal_(clip.model.visual.positional_embedding, std=position_std)
     return clip

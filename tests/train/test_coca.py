@@ -53,6 +53,8 @@ def test_committed_configuration_builds_a_model_of_at_most_8_mb():
 def test_new_weights_are_finite_and_depend_on_the_seed_alone():
     one, same, other = (new_clip(MODEL, seed).model.state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
+    spread = new_clip(MODEL, 1, position_std=0.5).model.visual.positional_embedding.std().item()
+    assert spread == pytest.approx(0.5, rel=0.1)
     assert not torch.equal(one["text_decoder.text_projection"], other["text_decoder.text_projection"])
     assert one["text_decoder.text_projection"].std().item() == pytest.approx(32**-0.5, rel=0.05)
 
