@@ -1,7 +1,7 @@
 """DeCap on the made world's test split: strategies, memories, temperatures. `python -m textlens.evals.decap --help`
 
 Facts are parsed from the texts and scored as F1 (on sets: to name everything is no way to a high score). CIDEr-D and
-BLEU-4 compare with five descriptive captions of each scene, its objects in different orders, since an image has none.
+BLEU-4 compare with the descriptive caption of each scene.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class DrawnScenes:
-    """scenes, five reference captions each, and their image embeddings, (N, D)."""
+    """scenes, reference captions of each, and their image embeddings, (N, D)."""
 
     scenes: Sequence[Scene]
     references: Sequence[Sequence[str]]
@@ -57,18 +57,12 @@ class DrawnScenes:
         return Row(name, f1, found["CIDEr-D"], found["BLEU-4"])
 
 
-def references_of(scene: Scene, rng: random.Random, number: int = 5) -> list[str]:
-    """Descriptive captions of a scene, its objects in `number` random orders."""
-    orders = [rng.sample(scene.objects, len(scene.objects)) for _ in range(number)]
-    return [captions(replace(scene, objects=tuple(order)), "descriptive", rng) for order in orders]
-
-
 def draw_scenes(clip: Clip, number: int, keep: Callable[[Scene], bool] = lambda _: True) -> DrawnScenes:
     """The first `number` scenes of the test split for which `keep` holds."""
     candidates = (scene_at(index, "test", SEED) for index in range(200 * number))
     scenes = [scene for _, scene in zip(range(number), filter(keep, candidates), strict=False)]
     rng = random.Random(SEED)
-    return DrawnScenes(scenes, [references_of(s, rng) for s in scenes], clip.embed_images(pictures(scenes)))
+    return DrawnScenes(scenes, [[captions(s, "descriptive", rng)] for s in scenes], clip.embed_images(pictures(scenes)))
 
 
 def strategies(decap: Decap, clip: Clip, test: DrawnScenes) -> list[Row]:
