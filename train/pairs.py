@@ -44,12 +44,14 @@ class ScenePairs:
     """Fresh scenes without end, with a caption of a style drawn with the given weights.
 
     curriculum: {most objects: sample number until which no scene has more}; {} shows 1-4 objects from the start.
+    one_object: share of scenes that show a single object, beside the quarter that does by chance.
     """
 
     styles: Mapping[str, float]
     split: str = "train"
     size: int = 64
     curriculum: Mapping[int, int] = field(default_factory=dict)
+    one_object: float = 0.0
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.styles) - set(STYLES))
@@ -63,6 +65,8 @@ class ScenePairs:
 
         rng = sample_rng(seed, index)
         limits = [objects for objects, until in self.curriculum.items() if index < until]
+        if self.one_object and rng.random() < self.one_object:
+            limits.append(1)
         scene = scene_at(index, self.split, seed, rng.randint(1, min(limits)) if limits else None)
         style = rng.choices(tuple(self.styles), tuple(self.styles.values()))[0]
         return Pair(Image.fromarray(render(scene, self.size)), captions(scene, style, rng), style)
