@@ -51,7 +51,10 @@ def _device() -> str:
 def write_training_record(
     folder: Path, recipe: str, settings: dict[str, Any], commit: str, result: TrainResult
 ) -> None:
-    """Write `training.json`: recipe, settings, seed, commit, steps, device, time in minutes and final metrics."""
+    """Write `training.json`: recipe, settings, seed, commit, steps, device, time in minutes and final metrics.
+
+    Of a second stage (settings with a `start` folder) it holds the record of the stage before, as `started_from`.
+    """
     import torch
 
     record = {
@@ -65,4 +68,7 @@ def write_training_record(
         "minutes": round(float(result.metrics.get("elapsed", 0.0)) / 60, 1),
         "final_metrics": {"train": result.metrics, "validation": result.evaluation},
     }
+    before = Path(settings.get("start") or "") / "training.json"
+    if settings.get("start") and before.exists():
+        record["started_from"] = json.loads(before.read_text(encoding="utf-8"))
     (folder / "training.json").write_text(json.dumps(record, indent=1, default=list) + "\n", encoding="utf-8")

@@ -143,3 +143,16 @@ def test_settings_file_names_what_is_wrong(tmp_path):
     with pytest.raises(InputError, match="expected one of coca"):
         run_recipe("cocoa", path, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_second_stage_goes_on_from_the_first(tmp_path):
+    train_coca(CONFIG, tmp_path / "one")
+    first = Clip.from_pretrained(tmp_path / "one" / "model")
+    config = dataclasses.replace(CONFIG, start=str(tmp_path / "one" / "model"), one_object=1.0)
+    recipe = CocaRecipe(config)
+    assert all(torch.equal(a, b) for a, b in zip(recipe.clip.model.parameters(), first.model.parameters(), strict=True))
+    pairs = [recipe.source.pair(index, 0) for index in range(20)]
+    assert not any(" and " in pair.text for pair in pairs if pair.style == "descriptive")
+    train_coca(config, tmp_path / "two")
+    record = json.loads((tmp_path / "two" / "model" / "training.json").read_text())
+    assert record["started_from"] == json.loads((tmp_path / "one" / "model" / "training.json").read_text())
