@@ -48,9 +48,7 @@ ENCODERS: dict[str, EncoderSpec] = {
     "coca": EncoderSpec(
         _coca, str(WEIGHTS / "coca"), "coca, the small CoCa that comes along; or coca:FOLDER, coca:MODEL/PRETRAINED_TAG"
     ),
-    "decap": EncoderSpec(
-        _decap, str(WEIGHTS / "decap"), "decap, the small DeCap that comes along; or decap:HUB_ID_OR_FOLDER"
-    ),
+    "decap": EncoderSpec(_decap, None, "decap:HUB_ID_OR_FOLDER, a DeCap that was trained or imported"),
     "hf": EncoderSpec(_hugging_face, None, "hf:HUB_ID_OR_FOLDER, any transformers image-to-text model"),
 }
 
