@@ -28,8 +28,8 @@ def main() -> None:
         print(f"{path}: {description.text}")
         left.imshow(image)
         right.text(0, 0.5, textwrap.fill(description.text, 56), va="center", fontsize=13)
-        for axis in (left, right):
-            axis.axis("off")
+        left.set(xticks=[], yticks=[])
+        right.axis("off")
     figure.suptitle(f"image | the words that the encoder “{DEFAULT_ENCODER}” writes for it", fontsize=13)
     figure.tight_layout()
     figure.savefig(OUT / "describe.png", dpi=110)

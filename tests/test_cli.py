@@ -80,7 +80,7 @@ def test_one_bad_image_loses_no_other(pictures):
         (("describe", "a.png", "--encoder", "coca:/nowhere"), "/nowhere"),
         (("describe", "a.png", "--encoder", "hf"), "hf:HUB_ID"),
         (("scenes", "3", "--split", "tset", "--out", "out"), "train, val, test"),
-        (("scenes", "0", "--out", "out"), "0 is not in the range"),
+        (("scenes", "0", "--out", "out"), "Invalid value"),
         (("train", "coca", "--config", "none.yaml", "--out", "out"), "none.yaml"),
         (("train", "cocoa", "--config", "none.yaml", "--out", "out"), "cocoa"),
     ],
