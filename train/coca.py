@@ -32,7 +32,8 @@ class CocaConfig:
     model: open_clip's `model_cfg`, or the name of one ("coca_ViT-B-32"). With `hf_tokenizer_name: local` in its
     text_cfg the project's own tokenizer is built for it.
     source, image_column, text_column: "scenes", or image-text pairs as `pairs.load_pairs` reads them.
-    styles: caption styles of scenes, each with its weight. curriculum, one_object: see `pairs.ScenePairs`.
+    styles: caption styles of scenes, each with its weight. curriculum, one_object, near_duplicates: as of
+    `pairs.ScenePairs`.
     start: folder of a trained model to go on from, for a second stage; `model` is then that folder's. None starts anew.
     position_std: spread of the image tower's first position embeddings; None for open_clip's own, width^-0.5, beside
     which the flat areas of made scenes are so strong that places are learnt late.
@@ -47,6 +48,7 @@ class CocaConfig:
     styles: Mapping[str, float] = field(default_factory=lambda: {"descriptive": 1.0})
     curriculum: Mapping[int, int] = field(default_factory=dict)
     one_object: float = 0.0
+    near_duplicates: int = 1
     start: str | None = None
     captioned: Sequence[str] = ("descriptive",)
     position_std: float | None = None
@@ -93,7 +95,13 @@ class CocaRecipe:
         self.model: nn.Module = CocaObjective(self.clip.model)
         self.pad_id: int = self.clip.model.pad_id
         self.source: PairSource = (
-            ScenePairs(config.styles, "train", self.clip.image_size[0], config.curriculum, config.one_object)
+            ScenePairs(
+                config.styles,
+                size=self.clip.image_size[0],
+                curriculum=config.curriculum,
+                one_object=config.one_object,
+                near_duplicates=config.near_duplicates,
+            )
             if config.source == "scenes"
             else load_pairs(config.source, config.image_column, config.text_column)
         )

@@ -16,7 +16,7 @@ from ..errors import InputError
 from .captions import STYLES, captions
 from .randomness import sample_rng
 from .rendering import render
-from .scenes import scene_at
+from .scenes import scene_at, vary_scene
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,6 +45,8 @@ class ScenePairs:
 
     curriculum: {most objects: sample number until which no scene has more}; {} shows 1-4 objects from the start.
     one_object: share of scenes that show a single object, beside the quarter that does by chance.
+    near_duplicates: so many samples in a row show one scene, all but the first varied: a contrastive loss tells them
+    apart only by looking closely. 1 for none.
     """
 
     styles: Mapping[str, float]
@@ -52,8 +54,11 @@ class ScenePairs:
     size: int = 64
     curriculum: Mapping[int, int] = field(default_factory=dict)
     one_object: float = 0.0
+    near_duplicates: int = 1
 
     def __post_init__(self) -> None:
+        if self.near_duplicates < 1:
+            raise InputError(f"near_duplicates is {self.near_duplicates}; expected at least 1, which means none")
         unknown = sorted(set(self.styles) - set(STYLES))
         if unknown or sum(self.styles.values()) <= 0:
             raise InputError(
@@ -63,11 +68,15 @@ class ScenePairs:
     def pair(self, index: int, seed: int) -> Pair:
         from PIL import Image
 
-        rng = sample_rng(seed, index)
-        limits = [objects for objects, until in self.curriculum.items() if index < until]
+        first = index - index % self.near_duplicates
+        rng = sample_rng(seed, first)
+        limits = [objects for objects, until in self.curriculum.items() if first < until]
         if self.one_object and rng.random() < self.one_object:
             limits.append(1)
-        scene = scene_at(index, self.split, seed, rng.randint(1, min(limits)) if limits else None)
+        scene = scene_at(first, self.split, seed, rng.randint(1, min(limits)) if limits else None)
+        if index > first:
+            rng = sample_rng(seed, index)
+            scene = vary_scene(scene, rng, self.split)
         style = rng.choices(tuple(self.styles), tuple(self.styles.values()))[0]
         return Pair(Image.fromarray(render(scene, self.size)), captions(scene, style, rng), style)
 

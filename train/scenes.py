@@ -9,7 +9,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLEAN_STYLES", "STYLES", "TYPES", "Question", "Scene", "SceneObject", "captions", "held_out", "questions",
-    "record", "render", "sample_scene", "scene_at", "scene_rng", "scenes_dataset", "write_scenes",
+    "record", "render", "sample_scene", "scene_at", "scene_rng", "scenes_dataset", "vary_scene", "write_scenes",
 ]  # fmt: skip
 
 MAX_OBJECTS = 4
@@ -120,6 +120,39 @@ def sample_scene(rng: random.Random, split: str = "train", num_objects: int | No
 def scene_at(index: int, split: str = "train", seed: int = 0, num_objects: int | None = None) -> Scene:
     """The scene number `index` of a split and seed."""
     return sample_scene(scene_rng(split, seed, index), split, num_objects)
+
+
+def vary_scene(scene: Scene, rng: random.Random, split: str = "train") -> Scene:
+    """A scene of the same split that looks alike: other nouns in the same places and colours, most often; or one other
+    noun, colour, place or background, or two objects that have changed places."""
+    others = [other for other in HELD_OUT_COLOURS if other != split]
+    while True:
+        varied = _varied(scene, rng)
+        if not any(held_out(varied, other) for other in others) and varied != scene:
+            return varied
+
+
+def _varied(scene: Scene, rng: random.Random) -> Scene:
+    things = list(scene.objects)
+    i = rng.randrange(len(things))
+    free = [place for place in PLACES if place not in {thing.place for thing in things}]
+    match rng.choices(("nouns", "noun", "exchange", "colour", "place", "background"), (8, 4, 4, 2, 1, 1))[0]:
+        case "nouns":
+            things = [replace(thing, noun=rng.choice(NOUNS)) for thing in things]
+        case "noun":
+            things[i] = replace(things[i], noun=rng.choice(NOUNS))
+        case "exchange" if len(things) > 1:
+            i, j = rng.sample(range(len(things)), 2)
+            one, other = things[i], things[j]
+            things[i] = replace(one, noun=other.noun, colour=other.colour)
+            things[j] = replace(other, noun=one.noun, colour=one.colour)
+        case "colour":
+            things[i] = replace(things[i], colour=rng.choice(_COLOURS))
+        case "place" if "center" not in (place := rng.choice(free), things[i].place):
+            things[i] = _place_object(things[i].noun, things[i].colour, things[i].size, place, rng)
+        case "background":
+            return replace(scene, background=rng.choice(_BACKGROUNDS))
+    return replace(scene, objects=tuple(sorted(things, key=lambda thing: PLACES.index(thing.place))))
 
 
 def record(scene: Scene, image: str, split: str = "test", seed: int = 0, index: int = 0) -> dict[str, Any]:

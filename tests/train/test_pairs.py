@@ -79,3 +79,15 @@ def test_bad_sources_are_named(dataset, tmp_path):
         load_pairs(f"imagefolder:{tmp_path / 'none'}")
     with pytest.raises(InputError, match="positive weights"):
         ScenePairs({"poem": 1.0})
+
+
+def test_near_duplicates_vary_one_scene_and_stay_in_the_split():
+    pairs = ScenePairs({"descriptive": 1.0}, near_duplicates=4)
+    for first in range(0, 80, 4):
+        texts = [pairs.pair(index, 5).text for index in range(first, first + 4)]
+        assert texts[0] == pairs.pair(first, 5).text
+        assert texts[0] not in texts[1:]
+    plain = ScenePairs({"descriptive": 1.0})
+    assert pairs.pair(4, 5).text == plain.pair(4, 5).text != plain.pair(5, 5).text != pairs.pair(5, 5).text
+    with pytest.raises(InputError, match="near_duplicates is 0"):
+        ScenePairs({"descriptive": 1.0}, near_duplicates=0)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from textlens.errors import InputError
 from textlens.train.rendering import glyph_mask, render
-from textlens.train.scenes import held_out, record, sample_scene, scene_at, scenes_dataset, write_scenes
+from textlens.train.scenes import held_out, record, sample_scene, scene_at, scenes_dataset, vary_scene, write_scenes
 from textlens.train.world import (
     BACKGROUNDS,
     COLOURS,
@@ -137,3 +137,15 @@ def test_scenes_as_a_data_set():
     assert {name: row[name] for name in ("background", "captions", "objects", "questions")} == {
         name: expected[name] for name in ("background", "captions", "objects", "questions")
     }
+
+
+def test_varied_scenes_differ_and_keep_their_split():
+    for index in range(300):
+        scene = scene_at(index, "train", 4)
+        varied = vary_scene(scene, random.Random(index))
+        assert varied != scene
+        assert len(varied.objects) == len(scene.objects)
+        assert not held_out(varied, "val")
+        assert not held_out(varied, "test")
+        places = [thing.place for thing in varied.objects]
+        assert places == sorted(set(places), key=PLACES.index)
