@@ -119,11 +119,14 @@ class Clip:
     def dtype(self) -> torch.dtype:
         return next(self.model.parameters()).dtype
 
-    def pixels(self, images: Sequence[Image]) -> Tensor:
-        """RGB images of any size -> (B, 3, H, W) by open_clip's own eval transform, on the model's device and dtype."""
+    def pixels(self, images: Sequence[Image], *, device: str | torch.device | None = None) -> Tensor:
+        """RGB images of any size -> (B, 3, H, W) by open_clip's own eval transform, in the model's dtype, on its device
+        unless another is given: a worker process that was forked may use no GPU.
+        """
+        device = device or self.device
         if not images:
-            return torch.empty(0, 3, *self.image_size, device=self.device, dtype=self.dtype)
-        return torch.stack([self._transform(self._cut_strip(image)) for image in images]).to(self.device, self.dtype)
+            return torch.empty(0, 3, *self.image_size, device=device, dtype=self.dtype)
+        return torch.stack([self._transform(self._cut_strip(image)) for image in images]).to(device, self.dtype)
 
     def embed_pixels(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, D) float32, L2-normalised; differentiable. The text towers do not run."""

@@ -38,6 +38,12 @@ def _decap(checkpoint: str, device: str, spec: str) -> Encoder:
     return Decap.from_pretrained(checkpoint, device=device, spec=spec)
 
 
+def _dediffusion(checkpoint: str, device: str, spec: str) -> Encoder:
+    from .dediffusion import Dediffusion
+
+    return Dediffusion.from_pretrained(checkpoint, device=device, spec=spec)
+
+
 def _hugging_face(checkpoint: str, device: str, spec: str) -> Encoder:
     from .captioner import HuggingFaceCaptioner
 
@@ -49,6 +55,7 @@ ENCODERS: dict[str, EncoderSpec] = {
         _coca, str(WEIGHTS / "coca"), "coca, the small CoCa that comes along; or coca:FOLDER, coca:MODEL/PRETRAINED_TAG"
     ),
     "decap": EncoderSpec(_decap, None, "decap:HUB_ID_OR_FOLDER, a DeCap that was trained or imported"),
+    "dediffusion": EncoderSpec(_dediffusion, None, "dediffusion:HUB_ID_OR_FOLDER, a De-Diffusion that was trained"),
     "hf": EncoderSpec(_hugging_face, None, "hf:HUB_ID_OR_FOLDER, any transformers image-to-text model"),
 }
 
