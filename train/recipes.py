@@ -6,15 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
+from .autoencoder import AutoencoderConfig, train_autoencoder
 from .coca import CocaConfig, train_coca
 from .decap import DecapTraining, train_decap
+from .dediffusion import DediffusionTraining, train_dediffusion
 from .loop import TrainResult
 from .settings import read_settings
+from .text_to_image import TextToImageConfig, train_text_to_image
 
 Train = Callable[..., TrainResult]
 RECIPES: dict[str, tuple[type, Train]] = {
+    "autoencoder": (AutoencoderConfig, train_autoencoder),
     "coca": (CocaConfig, train_coca),
     "decap": (DecapTraining, train_decap),
+    "dediffusion": (DediffusionTraining, train_dediffusion),
+    "text-to-image": (TextToImageConfig, train_text_to_image),
 }
 
 

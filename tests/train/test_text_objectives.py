@@ -1,0 +1,78 @@
+"""The policy gradient is the exact one on average; figures and the reward against collapse say what they promise."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from textlens.train.soft_tokens import gumbel_noise, sample_words
+from textlens.train.text_objectives import (
+    leave_one_out_advantages,
+    policy_loss,
+    share_distinct,
+    text_figures,
+    usage_entropy,
+    word_loss,
+)
+
+
+def reward(words: torch.Tensor) -> torch.Tensor:
+    """Of two words out of three: (..., 2) -> (...), with an interaction that no single position can see."""
+    table = torch.tensor([[0.1, 0.9, 0.2], [0.4, 0.0, 0.3], [0.7, 0.5, 1.5]])
+    return table[words[..., 0], words[..., 1]]
+
+
+def test_policy_gradient_is_that_of_the_expected_reward():
+    logits = torch.tensor([[[0.3, -0.2, 0.1], [0.5, 0.0, -0.4]]], requires_grad=True)  # (1, 2, 3)
+    every = torch.tensor(list(product(range(3), repeat=2)))  # all nine texts
+    chances = logits[0].softmax(-1)
+    expected_reward = (chances[0, every[:, 0]] * chances[1, every[:, 1]] * reward(every)).sum()
+    (exact,) = torch.autograd.grad(-expected_reward, logits)
+    images = 40_000
+    many = logits.expand(images, -1, -1)
+    words = sample_words(many.detach().unsqueeze(1), gumbel_noise((3, 2, 3), 0, range(images)))  # (B, K, N)
+    (found,) = torch.autograd.grad(policy_loss(many, words, reward(words)), logits)
+    torch.testing.assert_close(found, exact, atol=0.004, rtol=0)
+    assert exact.abs().max() > 0.05
+
+
+def test_advantages_leave_the_text_itself_out():
+    rewards = torch.tensor([[1.0, 2.0, 6.0], [5.0, 5.0, 5.0]])
+    expected = torch.tensor([[1 - 4.0, 2 - 3.5, 6 - 1.5], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(leave_one_out_advantages(rewards), expected)
+
+
+def test_a_better_text_becomes_likelier():
+    logits = torch.zeros(1, 2, 3, requires_grad=True)
+    words = torch.tensor([[[0, 1], [2, 2]]])
+    (gradient,) = torch.autograd.grad(policy_loss(logits, words, torch.tensor([[1.0, 3.0]])), logits)
+    after = (logits - gradient).log_softmax(-1)
+    assert after[0, 0, 2] > after[0, 0, 0]
+    assert after[0, 1, 2] > after[0, 1, 1]
+
+
+def test_usage_entropy_tells_collapse_from_certainty():
+    same = torch.zeros(6, 2, 6)
+    same[:, :, 0] = 1.0
+    different = torch.eye(6).unsqueeze(1).expand(6, 2, 6)
+    assert usage_entropy(same) == 0
+    assert usage_entropy(different).item() == pytest.approx(math.log(6))
+    assert usage_entropy(torch.full((6, 2, 6), 1 / 6)).item() == pytest.approx(math.log(6))
+
+
+def test_figures_of_a_text():
+    assert share_distinct(torch.tensor([[4, 4, 4, 4], [1, 2, 1, 3]])).item() == pytest.approx((1 / 4 + 3 / 4) / 2)
+    figures = text_figures(torch.tensor([[[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]]))
+    assert figures["entropy"].item() == pytest.approx(math.log(2) / 2)
+    assert figures["max_probability"].item() == pytest.approx(0.75)
+    assert figures["distinct"].item() == pytest.approx(0.5)
+
+
+def test_word_loss_counts_given_words_alone():
+    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([[4, -100, -100], [0, 1, -100]])
+    chosen = logits.log_softmax(-1)[[0, 1, 1], [0, 0, 1], [4, 0, 1]]
+    torch.testing.assert_close(word_loss(logits, targets), -chosen.mean())
+    assert word_loss(logits, torch.full((2, 3), -100)) == 0
