@@ -1,5 +1,6 @@
 """The command line: light to start, only results on stdout, clear errors with exit code 2, nothing lost in a batch."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -7,10 +8,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from textlens import cli
 from textlens.cli import app
 from textlens.train.scenes import render, scene_at
 from typer.main import get_command
 from typer.testing import CliRunner
+
+from .pipelines import tiny_pipeline
 
 runner = CliRunner()
 COMMANDS = sorted(get_command(app).commands)
@@ -81,6 +85,11 @@ def test_one_bad_image_loses_no_other(pictures):
         (("describe", "a.png", "--encoder", "hf"), "hf:HUB_ID"),
         (("scenes", "3", "--split", "tset", "--out", "out"), "train, val, test"),
         (("scenes", "0", "--out", "out"), "Invalid value"),
+        (("recreate", "missing.png", "-o", "out.png"), "no such image"),
+        (("recreate", "a red star", "-o", "none/out.png"), "no folder none"),
+        (("recreate", "a red star", "-o", "."), "is a folder"),
+        (("recreate", "a red star", "-o", "out.txt"), "no ending"),
+        (("recreate", "a red star", "-o", "out.png", "--guidance", "0.5"), "Invalid value"),
         (("train", "coca", "--config", "none.yaml", "--out", "out"), "none.yaml"),
         (("train", "cocoa", "--config", "none.yaml", "--out", "out"), "cocoa"),
     ],
@@ -91,7 +100,7 @@ def test_bad_input_exits_with_2_and_no_traceback(arguments, message, tmp_path):
     assert message in " ".join(done.stderr.replace("│", " ").split())
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_scenes_writes_the_contract(tmp_path):
@@ -101,3 +110,31 @@ def test_scenes_writes_the_contract(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "out" / "scenes.jsonl").read_text().splitlines()]
     assert [line["background"] for line in lines] == [scene_at(index, "val", 7).background for index in range(4)]
     assert Image.open(tmp_path / "out" / lines[0]["image"]).size == (96, 96)
+
+
+def test_recreate_shows_image_words_and_redrawn_image(pictures, tmp_path):
+    decoder, out = str(tiny_pipeline(tmp_path / "decoder")), tmp_path / "out.png"
+    few = ("--decoder", decoder, "--steps", "2", "-o", str(out))
+    result = runner.invoke(
+        app, ["recreate", str(pictures / "0.png"), *few, "--encoder", "coca", "--seed", "3", "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert "taken as an image" in result.stderr
+    assert scene_at(0, "test").background in record["text"]
+    assert (record["image"], record["encoder"], record["out"]) == (str(pictures / "0.png"), "coca", str(out))
+    assert (record["guidance_scale"], record["num_inference_steps"], record["seed"]) == (3.0, 2, 3)
+    three = Image.open(out).size
+    result = runner.invoke(app, ["recreate", "a red star", *few])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{out}\n"
+    assert "taken as a text: a red star" in result.stderr
+    assert Image.open(out).width < three[0]
+
+
+def test_recreate_has_the_library_s_own_defaults():
+    from textlens.encoders.redraw import Redrawer
+
+    ours, library = inspect.signature(cli.recreate).parameters, inspect.signature(Redrawer.draw).parameters
+    names = {"guidance": "guidance_scale", "steps": "num_inference_steps", "seed": "seed"}
+    assert {name: ours[name].default for name in names} == {name: library[own].default for name, own in names.items()}
