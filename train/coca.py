@@ -1,6 +1,8 @@
 """Contrastive and captioning training of an open_clip CoCa (Yu et al. 2022, arXiv 2205.01917).
 
-Every sample trains the contrastive loss. The captioning loss is trained on texts of the `captioned` styles alone, so
+Every sample trains the contrastive loss. Beside it, where the settings say so, a linear classifier tells a caption's
+words from either embedding (SuperClass; Huang et al. 2024, arXiv 2411.03313), so that the embeddings hold all of them;
+the classifier is dropped afterwards. The captioning loss is trained on texts of the `captioned` styles alone, so
 that the captioner has one voice, while the text tower meets every wording, loose words included.
 """
 
@@ -17,11 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..encoders.clip import Clip
+from ..errors import InputError
 from .attention import attention_for_training
 from .distributed import gather_with_grad
 from .loop import LoopConfig, TrainResult, train
-from .pairs import PairSource, ScenePairs, load_pairs
-from .settings import current_commit, read_settings, write_training_record
+from .pairs import Pair, PairSource, ScenePairs, load_pairs
+from .settings import current_commit, write_training_record
 from .tokenizer import build_tokenizer
 
 
@@ -31,17 +34,20 @@ class CocaConfig:
 
     model: open_clip's `model_cfg`, or the name of one ("coca_ViT-B-32"). With `hf_tokenizer_name: local` in its
     text_cfg the project's own tokenizer is built for it.
+    start: instead of `model`, the folder of a trained one to go on from, for a second stage.
     source, image_column, text_column: "scenes", or image-text pairs as `pairs.load_pairs` reads them.
     styles: caption styles of scenes, each with its weight. curriculum, one_object, near_duplicates: as of
     `pairs.ScenePairs`.
-    start: folder of a trained model to go on from, for a second stage; `model` is then that folder's. None starts anew.
     position_std: spread of the image tower's first position embeddings; None for open_clip's own, width^-0.5, beside
     which the flat areas of made scenes are so strong that places are learnt late.
-    captioned: styles whose texts train the captioner; a source without styles trains it on all.
+    captioned: styles whose texts train the captioner; a source without styles trains it on all. captioned_share: most
+    of a batch that does so, once the captioner is good enough for the time to be better spent.
+    caption_weight, contrastive_weight, word_weight: of the three losses; 0 leaves the word classifier out.
     """
 
-    model: Mapping[str, Any] | str
     loop: Mapping[str, Any]
+    model: Mapping[str, Any] | str | None = None
+    start: str | None = None
     source: str = "scenes"
     image_column: str = "image"
     text_column: str = "text"
@@ -49,30 +55,44 @@ class CocaConfig:
     curriculum: Mapping[int, int] = field(default_factory=dict)
     one_object: float = 0.0
     near_duplicates: int = 1
-    start: str | None = None
     captioned: Sequence[str] = ("descriptive",)
+    captioned_share: float = 1.0
     position_std: float | None = None
     caption_weight: float = 2.0
     contrastive_weight: float = 1.0
+    word_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.model is None) == (self.start is None):
+            got = "neither" if self.model is None else "both"
+            raise InputError(f"got {got} of model and start; expected one: a new model, or a trained one to go on from")
 
 
 class CocaObjective(nn.Module):
-    """The model as training needs it: both embeddings of all rows, caption logits of the captioned rows alone."""
+    """The model as training needs it: both embeddings of all rows, caption logits of the captioned rows alone.
 
-    def __init__(self, coca: nn.Module) -> None:
+    words: a classifier of (.., D) embeddings over the V token ids, or None.
+    """
+
+    def __init__(self, coca: nn.Module, words: nn.Module | None = None) -> None:
         super().__init__()
-        self.coca = coca
+        self.coca, self.words = coca, words
 
-    def forward(self, pixels: Tensor, text: Tensor, captioned: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        self, pixels: Tensor, text: Tensor, captioned: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """pixels (B, 3, H, W), text (B, L), captioned (C,) row numbers -> image (B, D), text (B, D), logits (C, l, V),
-        scale (). The caption logits reach as far as the longest captioned text: l <= L - 1.
+        scale (), word logits (2, B, V) of images and texts or None. The caption logits reach as far as the longest
+        captioned text: l <= L - 1.
         """
         coca: Any = self.coca
         image_latent, image_tokens = coca._encode_image(pixels)
         text_latent, text_tokens = coca._encode_text(text)
         length = int(text[captioned].ne(coca.pad_id).sum(1).max()) if len(captioned) else 1
         logits = coca.text_decoder(image_tokens[captioned], text_tokens[captioned, : length - 1])
-        return image_latent, text_latent, logits, coca.logit_scale.exp().clamp(max=100.0)
+        both = torch.stack([image_latent, text_latent]) * image_latent.shape[1] ** 0.5  # values of about unit size
+        words = None if self.words is None else self.words(both)
+        return image_latent, text_latent, logits, coca.logit_scale.exp().clamp(max=100.0), words
 
 
 def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
@@ -82,18 +102,26 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 
+def words_loss(logits: Tensor, ids: Tensor, left_out: Sequence[int]) -> Tensor:
+    """SuperClass's cross-entropy of word logits (..., B, V) with the words of texts, ids (B, L), rare words counting
+    most: by the logarithm of their inverse frequency in the batch. left_out: ids that are no words.
+    """
+    present = torch.zeros(len(ids), logits.shape[-1], device=ids.device).scatter_(1, ids, 1.0)  # (B, V)
+    present[:, list(left_out)] = 0.0
+    weights = present * (1 + len(ids) / present.sum(0).clamp(min=1.0)).log()
+    shares = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
+    return -(shares * logits.float().log_softmax(-1)).sum(-1).mean()
+
+
 class CocaRecipe:
     """The recipe for `loop.train`."""
 
     def __init__(self, config: CocaConfig) -> None:
         self.config = config
-        self.clip = (
-            Clip.from_pretrained(Path(config.start))
-            if config.start
-            else new_clip(config.model, LoopConfig(**config.loop).seed, config.position_std)
-        )
-        self.model: nn.Module = CocaObjective(self.clip.model)
+        self.clip = _first_clip(config)
+        self.model: nn.Module = CocaObjective(self.clip.model, self._new_classifier())
         self.pad_id: int = self.clip.model.pad_id
+        self._special_ids = [id_ for id_ in (self.clip.bos_id, self.clip.eos_id, self.pad_id) if id_ is not None]
         self.source: PairSource = (
             ScenePairs(
                 config.styles,
@@ -106,12 +134,22 @@ class CocaRecipe:
             else load_pairs(config.source, config.image_column, config.text_column)
         )
 
+    def _new_classifier(self) -> nn.Module | None:
+        if not self.config.word_weight:
+            return None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(LoopConfig(**self.config.loop).seed)
+            return nn.Linear(self.clip.embed_dim, self.clip.model_cfg["text_cfg"]["vocab_size"])
+
     def batch(self, indices: Sequence[int], seed: int) -> dict[str, Tensor]:
         """pixels (B, 3, H, W) float32; text (B, L) ids; captioned (C,) row numbers."""
-        pairs = [self.source.pair(index, seed) for index in indices]
+        return self._tensors([self.source.pair(index, seed) for index in indices])
+
+    def _tensors(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
         text = self.clip.tokenize([pair.text for pair in pairs])
         rows = [i for i, pair in enumerate(pairs) if not pair.style or pair.style in self.config.captioned]
-        pixels = self.clip.pixels([pair.image for pair in pairs])
+        rows = rows[: round(self.config.captioned_share * len(pairs))]
+        pixels = self.clip.pixels([pair.image for pair in pairs], device="cpu")  # a forked worker may use no GPU
         return {"pixels": pixels, "text": text, "captioned": torch.tensor(rows, dtype=torch.long)}
 
     def loss(
@@ -119,48 +157,61 @@ class CocaRecipe:
     ) -> dict[str, Tensor]:
         """The weighted sum, both losses, and the share of caption tokens that are predicted right."""
         with attention_for_training(batch["pixels"].device):
-            image, text, logits, scale = model(batch["pixels"], batch["text"], batch["captioned"])
-        contrastive = contrastive_loss(image.float(), text.float(), scale)
+            outputs = model(batch["pixels"], batch["text"], batch["captioned"])
+        return self._losses(batch, *outputs)
+
+    def _losses(
+        self,
+        batch: dict[str, Tensor],
+        image: Tensor,
+        text: Tensor,
+        logits: Tensor,
+        scale: Tensor,
+        word_logits: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Of a batch and what `CocaObjective` makes of it."""
         labels = batch["text"][batch["captioned"], 1 : logits.shape[1] + 1]
         weight = labels.ne(self.pad_id).float()
         per_token = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view_as(weight)
-        words = weight.sum().clamp(min=1.0)
-        caption = (per_token * weight).sum() / words
-        right = (logits.argmax(-1).eq(labels) * weight).sum() / words
-        total = self.config.contrastive_weight * contrastive + self.config.caption_weight * caption
-        return {
-            "loss": total,
-            "contrastive": contrastive.detach(),
-            "caption": caption.detach(),
-            "token_accuracy": right,
+        tokens = weight.sum().clamp(min=1.0)
+        losses = {
+            "contrastive": contrastive_loss(image.float(), text.float(), scale),
+            "caption": (per_token * weight).sum() / tokens,
         }
+        if word_logits is not None:
+            losses["word"] = words_loss(word_logits, batch["text"], self._special_ids)
+        total = sum(getattr(self.config, f"{name}_weight") * loss for name, loss in losses.items())
+        right = (logits.argmax(-1).eq(labels) * weight).sum() / tokens
+        return {"loss": total, **{name: loss.detach() for name, loss in losses.items()}, "token_accuracy": right}
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Losses on 256 validation scenes with descriptive captions, and image-to-text recall at 1 among them."""
-        validation = ScenePairs({"descriptive": 1.0}, "val", self.clip.image_size[0])
         if not isinstance(self.source, ScenePairs):
             return {}
-        pairs = [validation.pair(index, seed=0) for index in range(256)]
-        text = self.clip.tokenize([pair.text for pair in pairs])
-        batch = {
-            "pixels": self.clip.pixels([pair.image for pair in pairs]),
-            "text": text,
-            "captioned": torch.arange(256),
-        }
-        batch = {name: value.to(self.clip.device) for name, value in batch.items()}
-        figures = {name: float(value) for name, value in self.loss(model, batch, step=0, indices=range(256)).items()}
-        image, words, _, _ = model(batch["pixels"], batch["text"], batch["captioned"][:1])
-        hits = torch.eq((image @ words.T).argmax(1).cpu(), torch.arange(256))
+        validation, rows = ScenePairs({"descriptive": 1.0}, "val", self.clip.image_size[0]), torch.arange(256)
+        tensors = self._tensors([validation.pair(index, seed=0) for index in rows.tolist()]) | {"captioned": rows}
+        batch = {name: value.to(self.clip.device) for name, value in tensors.items()}
+        outputs = image, text, *_ = model(batch["pixels"], batch["text"], batch["captioned"])
+        figures = {name: float(value) for name, value in self._losses(batch, *outputs).items()}
+        hits = torch.eq((image @ text.T).argmax(1).cpu(), rows)
         return figures | {"image_to_text_r1": float(hits.float().mean())}
+
+
+def _first_clip(config: CocaConfig) -> Clip:
+    """The model that training begins with."""
+    if config.start is not None:
+        return Clip.from_pretrained(Path(config.start))
+    assert config.model is not None  # `CocaConfig` has seen to it
+    return new_clip(config.model, LoopConfig(**config.loop).seed, config.position_std)
 
 
 def new_clip(model: Mapping[str, Any] | str, seed: int, position_std: float | None = None) -> Clip:
     """A CoCa with fresh weights, a function of the seed alone."""
     with torch.random.fork_rng(devices=[]), TemporaryDirectory() as folder:
         torch.manual_seed(seed)
-        own = not isinstance(model, str) and model["text_cfg"].get("hf_tokenizer_name") == "local"
-        if own and not isinstance(model, str):
-            text = model["text_cfg"]
+        text: Mapping[str, Any] = {} if isinstance(model, str) else model["text_cfg"]
+        own = text.get("hf_tokenizer_name") == "local"
+        if own:
             build_tokenizer(text["vocab_size"], text["context_length"]).save_pretrained(folder)
         clip = Clip.from_config(model, tokenizer_folder=folder if own else None)
         if position_std is not None:
@@ -176,8 +227,3 @@ def train_coca(config: CocaConfig, out: Path, *, resume: bool = False, max_minut
         recipe.clip.save_pretrained(out / "model", dtype=torch.bfloat16)
         write_training_record(out / "model", "coca", asdict(config), commit, result)
     return result
-
-
-def load_coca_config(path: Path) -> CocaConfig:
-    """Read a YAML file of `CocaConfig`'s fields."""
-    return read_settings(CocaConfig, path)

@@ -27,7 +27,7 @@ from ..errors import InputError
 from .decap_data import Embeddings, cached_embeddings, caption_ids, load_captions, vocabulary_size
 from .loop import LoopConfig, TrainResult, train
 from .randomness import sample_generator, sample_noise
-from .settings import current_commit, read_settings, write_training_record
+from .settings import current_commit, write_training_record
 
 IGNORED = -100
 _ORDER, _NOISE, _MEMORY = 0, 1, 2  # streams of random numbers
@@ -221,11 +221,6 @@ def train_decap(
         facts = {"captions": len(captions.train), "shortened_captions": recipe.train_ids.shortened}
         write_training_record(out / "model", "decap", {**asdict(config), **facts}, commit, result)
     return result
-
-
-def load_decap_training(path: Path) -> DecapTraining:
-    """Read a YAML file of `DecapTraining`'s fields."""
-    return read_settings(DecapTraining, path)
 
 
 def _load_clip(spec: str) -> CaptionSpace:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+from importlib.resources import files
 
 import pytest
 import torch
@@ -11,9 +13,11 @@ from PIL import Image
 from textlens.encoders.captioner import CocaCaptioner
 from textlens.encoders.clip import Clip
 from textlens.errors import InputError
-from textlens.train.coca import CocaConfig, CocaRecipe, contrastive_loss, load_coca_config, new_clip, train_coca
+from textlens.train.coca import CocaConfig, CocaRecipe, contrastive_loss, new_clip, train_coca, words_loss
+from textlens.train.pairs import ScenePairs
 from textlens.train.recipes import run_recipe
 from textlens.train.scenes import render, scene_at
+from textlens.train.settings import read_settings
 
 TOWER = {"context_length": 64, "vocab_size": 1920, "width": 32, "heads": 2, "layers": 1}
 MODEL = {
@@ -40,14 +44,41 @@ def recipe():
 
 
 def test_committed_configuration_builds_a_model_of_at_most_8_mb():
-    from importlib.resources import files
-
-    config = load_coca_config(files("textlens.configs") / "coca-scenes.yaml")
+    config = read_settings(CocaConfig, files("textlens.configs") / "coca-scenes.yaml")
     clip = new_clip(config.model, seed=0)
     assert 2 * sum(parameter.numel() for parameter in clip.model.parameters()) < 7.9e6
     assert clip.pad_id == clip.model.pad_id == config.model["text_cfg"]["pad_id"]
     assert "web" not in config.styles
     assert "loose" in config.styles
+
+
+@pytest.mark.parametrize("stage", [2, 3, 4, 5, 6])
+def test_committed_later_stages_go_on_from_the_one_before(stage):
+    config = read_settings(CocaConfig, files("textlens.configs") / f"coca-scenes-stage{stage}.yaml")
+    assert config.start == f"runs/coca{f'-stage{stage - 1}' if stage > 2 else ''}/model"
+
+
+def test_training_begins_with_a_new_model_or_a_trained_one():
+    with pytest.raises(InputError, match="neither of model and start"):
+        dataclasses.replace(CONFIG, model=None)
+    with pytest.raises(InputError, match="both of model and start"):
+        dataclasses.replace(CONFIG, start="runs/coca/model")
+
+
+@torch.no_grad()
+def test_evaluation_is_of_validation_scenes_and_encodes_them_once(recipe):
+    seen = []
+    handle = recipe.clip.model.visual.register_forward_pre_hook(lambda _, pixels: seen.extend(pixels[0]))
+    figures = recipe.evaluate(recipe.model.eval())
+    handle.remove()
+    assert len(seen) == 256
+    pairs = [ScenePairs({"descriptive": 1.0}, "val").pair(index, 0) for index in range(256)]
+    image = recipe.clip.embed_images([pair.image for pair in pairs])
+    text = recipe.clip.embed_texts([pair.text for pair in pairs])
+    hits = torch.eq((image @ text.T).argmax(1), torch.arange(256)).float().mean()
+    assert figures["image_to_text_r1"] == pytest.approx(float(hits), abs=1 / 256)
+    loss = contrastive_loss(image, text, recipe.clip.model.logit_scale.exp())
+    assert figures["contrastive"] == pytest.approx(float(loss), rel=1e-4)
 
 
 def test_new_weights_are_finite_and_depend_on_the_seed_alone():
@@ -140,7 +171,7 @@ def test_settings_file_names_what_is_wrong(tmp_path):
             run_recipe("coca", path, tmp_path / "run")
     with pytest.raises(InputError, match="cannot read settings"):
         run_recipe("coca", tmp_path / "none.yaml", tmp_path / "run")
-    with pytest.raises(InputError, match="expected one of coca"):
+    with pytest.raises(InputError, match="expected one of autoencoder, coca, "):
         run_recipe("cocoa", path, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -148,7 +179,7 @@ def test_settings_file_names_what_is_wrong(tmp_path):
 def test_second_stage_goes_on_from_the_first(tmp_path):
     train_coca(CONFIG, tmp_path / "one")
     first = Clip.from_pretrained(tmp_path / "one" / "model")
-    config = dataclasses.replace(CONFIG, start=str(tmp_path / "one" / "model"), one_object=1.0)
+    config = dataclasses.replace(CONFIG, model=None, start=str(tmp_path / "one" / "model"), one_object=1.0)
     recipe = CocaRecipe(config)
     assert all(torch.equal(a, b) for a, b in zip(recipe.clip.model.parameters(), first.model.parameters(), strict=True))
     pairs = [recipe.source.pair(index, 0) for index in range(20)]
@@ -156,3 +187,29 @@ def test_second_stage_goes_on_from_the_first(tmp_path):
     train_coca(config, tmp_path / "two")
     record = json.loads((tmp_path / "two" / "model" / "training.json").read_text())
     assert record["started_from"] == json.loads((tmp_path / "one" / "model" / "training.json").read_text())
+
+
+def test_words_loss_counts_each_word_once_rare_ones_most_and_special_tokens_not():
+    ids = torch.tensor([[0, 3, 4, 1], [0, 3, 3, 1]])  # start 0, end 1; word 3 is in both texts, word 4 in one
+    even = torch.zeros(2, 5)
+    assert words_loss(even, ids, [0, 1]).item() == pytest.approx(math.log(5))
+    common, rare = math.log(1 + 2 / 2), math.log(1 + 2 / 1)
+    logits = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
+    logs = logits.log_softmax(-1)
+    first = -(common * logs[0, 3] + rare * logs[0, 4]) / (common + rare)
+    assert words_loss(logits, ids, [0, 1]).item() == pytest.approx(((first - logs[1, 3]) / 2).item())
+    both = torch.stack([logits, even])  # of images and of texts
+    expected = (words_loss(logits, ids, [0, 1]) + words_loss(even, ids, [0, 1])) / 2
+    assert words_loss(both, ids, [0, 1]).item() == pytest.approx(expected.item())
+
+
+def test_word_classifier_is_trained_and_left_out_of_the_saved_model(tmp_path):
+    config = dataclasses.replace(CONFIG, word_weight=1.0)
+    result = train_coca(config, tmp_path / "run")
+    assert result.metrics["word"] > 0
+    Clip.from_pretrained(tmp_path / "run" / "model")  # strict
+
+
+def test_captioned_share_limits_the_rows_of_the_captioner():
+    recipe = CocaRecipe(dataclasses.replace(CONFIG, captioned_share=0.5))
+    assert len(recipe.batch(range(6), 0)["captioned"]) <= 3
