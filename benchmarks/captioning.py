@@ -8,7 +8,6 @@ exists. All ways must write the same tokens, else the exit code is 1. open_clip'
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -17,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from models import load_models, new_parser
 from textlens.encoders.captioner import CocaCaptioner
 from textlens.encoders.clip import Clip
 from torch import Tensor
 
-SMALL = Path(__file__).resolve().parent.parent / "weights" / "coca"
 Texts = list[tuple[int, ...]]
 
 
@@ -113,30 +112,16 @@ def measure(clip: Clip, batch_size: int, max_tokens: int, repeats: int) -> dict:
     return row
 
 
-def load(source: str) -> Clip:
-    if Path(source).is_dir():
-        return Clip.from_pretrained(source)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Clip.from_config(source, name=source)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", nargs="*", default=["coca_ViT-B-32"], help="open_clip architectures or folders")
+    parser = new_parser(__doc__)
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 8, 32])
-    parser.add_argument("--max-tokens", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=1, help="the best of so many runs")
-    parser.add_argument("--json", action="store_true", help="one JSON object per line")
     args = parser.parse_args()
-    sources = [*args.model, *([str(SMALL)] if (SMALL / "open_clip_config.json").is_file() else [])]
     if not args.json:
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} cores")
         columns = f"{'batch':>6}{'tokens':>8}{'cached s':>10}{'plain s':>10}{'ratio':>8}{'same':>7}"
         print(f"{'model':<16}{columns}  open_clip generate")
     good = True
-    for source in sources:
-        clip = load(source)
+    for clip in load_models(args.model):
         for batch_size in args.batch_sizes:
             row = measure(clip, batch_size, args.max_tokens, args.repeats)
             good &= row["same"] and row["open_clip_same"] is not False

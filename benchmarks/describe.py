@@ -9,7 +9,6 @@ Random weights for an open_clip architecture name; `weights/coca` is added where
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -19,13 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from models import load_models, new_parser
 from PIL import Image
 from textlens.encoders.captioner import CocaCaptioner
 from textlens.encoders.clip import Clip
 from textlens.encoders.images import load_images
 from textlens.encoders.pipeline import describe_stream
-
-SMALL = Path(__file__).resolve().parent.parent / "weights" / "coca"
 
 
 def write_photos(folder: Path, count: int, size: int) -> list[Path]:
@@ -68,25 +66,12 @@ def measure(clip: Clip, paths: list[Path], batch_size: int, max_tokens: int, rep
     return {**row, "ratio": round(min(bare) / min(describe), 3), "same": same}
 
 
-def load(source: str) -> Clip:
-    if Path(source).is_dir():
-        return Clip.from_pretrained(source)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Clip.from_config(source, name=source)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", nargs="*", default=["coca_ViT-B-32"], help="open_clip architectures or folders")
+    parser = new_parser(__doc__)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--size", type=int, default=224, help="pixels, width and height of the files")
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--max-tokens", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=1, help="the best of so many runs")
-    parser.add_argument("--json", action="store_true", help="one JSON object per line")
     args = parser.parse_args()
-    sources = [*args.model, *([str(SMALL)] if (SMALL / "open_clip_config.json").is_file() else [])]
     if not args.json:
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} cores")
         print(
@@ -95,8 +80,8 @@ def main() -> None:
     good = True
     with tempfile.TemporaryDirectory() as folder:
         paths = write_photos(Path(folder), args.images, args.size)
-        for source in sources:
-            row = measure(load(source), paths, args.batch_size, args.max_tokens, args.repeats)
+        for clip in load_models(args.model):
+            row = measure(clip, paths, args.batch_size, args.max_tokens, args.repeats)
             good &= row["same"]
             print(json.dumps(row) if args.json else as_line(row), flush=True)
     sys.exit(0 if good else 1)

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import torch
-from textlens.train.coca import CocaRecipe, load_coca_config
+from textlens.train.coca import CocaConfig, CocaRecipe
+from textlens.train.settings import read_settings
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "coca-scenes.yaml"
 
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    recipe = CocaRecipe(load_coca_config(CONFIG))
+    recipe = CocaRecipe(read_settings(CocaConfig, CONFIG))
     start = time.perf_counter()
     batch = recipe.batch(range(options.batch_size), 0)
     figures = {"batch_seconds": time.perf_counter() - start}

@@ -12,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ..errors import InputError
+from .checkpoint import shortened
 from .clip import Clip
 from .coca_decoder import CachedCoca, check_cacheable
 from .decoding import Hypothesis, Search, search
@@ -126,7 +127,7 @@ class HuggingFaceCaptioner:
             tokenizer = AutoTokenizer.from_pretrained(source)
             processor = AutoProcessor.from_pretrained(source)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            message = " ".join(str(error).split())[:600]
+            message = shortened(error)
             raise InputError(f"{str(source)!r} does not load as an image-to-text model: {message}") from error
         model, info = loaded
         lacking = [*info["missing_keys"], *info["mismatched_keys"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +18,7 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from .clip import Clip
+    from .memory import CaptionSpace
 
 CONFIG_NAME = "config.json"
 FILES = ("*.json", "*.safetensors", "*.txt")  # of folders too; nothing that could hold code
@@ -40,7 +41,7 @@ def checkpoint_folder(source: str | Path, kind: str) -> Path:
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise InputError(
             f"{source!r} is neither a folder nor a {kind} on the Hugging Face hub that can be fetched "
-            f"({_first_line(error)})"
+            f"({first_line(error)})"
         ) from error
 
 
@@ -54,7 +55,7 @@ def push_folder(folder: Path, repo_id: str, *, private: bool | None = None) -> s
         return str(HfApi().upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=list(FILES)))
     except (OSError, HTTPError, HfHubHTTPError, HFValidationError) as error:
         raise InputError(
-            f"nothing could be pushed to {repo_id!r} on the Hugging Face hub ({_first_line(error)}); check the "
+            f"nothing could be pushed to {repo_id!r} on the Hugging Face hub ({first_line(error)}); check the "
             "name, the network, and that `hf auth login` was run with a token that may write"
         ) from error
 
@@ -95,25 +96,41 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype |
     os.replace(part, path)
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load safetensors into `model`, in the model's own precision; every name and shape must match."""
+def load_weights(model: nn.Module, path: Path, *, tied: Sequence[str] = (), config_name: str = CONFIG_NAME) -> None:
+    """Load safetensors into `model`, in the model's own precision; every name and shape must match.
+
+    tied: as of `fill_strictly`.
+    """
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({error}); save or download it again") from error
+        raise InputError(f"{path} cannot be read, missing or damaged ({error}); save or download it again") from error
+    fill_strictly(model, tensors, f"{path} does not fit the {config_name} beside it", tied=tied)
+
+
+def fill_strictly(model: nn.Module, tensors: Mapping[str, Tensor], complaint: str, *, tied: Sequence[str] = ()) -> None:
+    """Put `tensors` into `model`, in the model's own precision; every name and shape must match.
+
+    complaint: how the `InputError` begins. tied: second names of weights of the model, which may be absent.
+    """
+    own = model.state_dict()
     try:
-        model.load_state_dict(tensors, strict=True)
+        model.load_state_dict({**{name: own[name] for name in tied}, **tensors}, strict=True)
     except RuntimeError as error:
-        message = " ".join(str(error).split())[:600]
-        raise InputError(f"{path} does not fit the {CONFIG_NAME} beside it: {message}") from error
+        raise InputError(f"{complaint}: {shortened(error)}") from error
 
 
-def clip_spec(clip: Clip, folder: Path) -> str:
+def clip_spec(clip: CaptionSpace, folder: Path) -> str:
     """How a checkpoint in `folder` names its CLIP: a hub name as it is, a local folder by its relative path."""
     if not Path(clip.name).is_dir():
         return clip.name
     relative = os.path.relpath(Path(clip.name).resolve(), folder.resolve())
     return relative if relative.startswith(".") else f"./{relative}"
+
+
+def space_of(spec: str) -> str:
+    """Name of the CLIP space that a `clip_spec` means, as `memory.space_name`: "coca" for the folder "../coca"."""
+    return Path(spec).name if spec.startswith(".") else spec
 
 
 def load_clip(spec: str, folder: Path, kind: str, device: str | torch.device) -> Clip:
@@ -126,10 +143,17 @@ def load_clip(spec: str, folder: Path, kind: str, device: str | torch.device) ->
     if not path.is_dir():
         raise InputError(
             f"the CLIP of the {kind} in {folder} is missing: {CONFIG_NAME} names it as {spec!r}, that is {path}; "
-            "put it there, or give another"
+            "put it there, or give another to `from_pretrained`"
         )
     return Clip.from_pretrained(path, device=device)
 
 
-def _first_line(error: Exception) -> str:
+def shortened(error: Exception, limit: int = 600) -> str:
+    """The message in one line."""
+    message = " ".join(str(error).split())
+    return message if len(message) <= limit else message[:limit] + " ..."
+
+
+def first_line(error: Exception) -> str:
+    """Of the message, or the error's class where it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -19,11 +19,10 @@ import torch
 from open_clip.coca_model import CoCa
 from open_clip.model import CLIP, CustomTextCLIP, set_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..errors import InputError
+from .checkpoint import load_weights, save_weights, shortened
 
 CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_model.safetensors"
@@ -74,14 +73,7 @@ def load_strictly(model: nn.Module, path: Path) -> None:
     """Load safetensors into `model`, casting to the model's dtype; every name and shape must match."""
     if not path.is_file():
         raise InputError(f"no weights at {path}; expected safetensors (pickled .bin and .pt files are not read)")
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged or not safetensors ({error}); copy or download it again") from error
-    try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise InputError(f"{path} does not fit the model of the config beside it: {_shortened(str(error))}") from error
+    load_weights(model, path, config_name=CONFIG_NAME)
 
 
 def save_folder(folder: Path, model: nn.Module, model_cfg: Mapping[str, Any], dtype: torch.dtype | None) -> None:
@@ -89,8 +81,7 @@ def save_folder(folder: Path, model: nn.Module, model_cfg: Mapping[str, Any], dt
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": dict(model_cfg), "preprocess_cfg": asdict(preprocess_of(model))}
     (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    weights = {name: _stored(tensor, dtype) for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    save_weights(model.state_dict(), folder / WEIGHTS_NAME, dtype)
 
 
 def named_config(name: str) -> dict[str, Any]:
@@ -118,7 +109,7 @@ def load_tokenizer(source: str) -> Any:
     try:
         return open_clip.get_tokenizer(source)
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"no tokenizer could be loaded for {source!r}: {_shortened(str(error))}") from error
+        raise InputError(f"no tokenizer could be loaded for {source!r}: {shortened(error)}") from error
 
 
 def preprocess_of(model: nn.Module) -> PreprocessCfg:
@@ -127,16 +118,6 @@ def preprocess_of(model: nn.Module) -> PreprocessCfg:
     return PreprocessCfg(**visual.preprocess_cfg)
 
 
-def _stored(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    tensor = tensor.detach().cpu()
-    return (tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor).contiguous()
-
-
 def _closest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or sorted(known)[:5]
     return f"the closest of {len(known)} are {', '.join(close)}"
-
-
-def _shortened(message: str, limit: int = 600) -> str:
-    message = " ".join(message.split())
-    return message if len(message) <= limit else message[:limit] + " ..."

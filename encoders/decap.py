@@ -7,7 +7,6 @@ arXiv 2303.03032. Strategies: `pd` projects the image onto the memory and decode
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError
-from .decap_checkpoint import DecapConfig, Strategy, checkpoint_folder, load_decoder, save_decoder
+from .checkpoint import checkpoint_folder, clip_spec, load_clip
+from .decap_checkpoint import KIND, DecapConfig, Strategy, load_decoder, save_decoder
 from .decap_decoder import DecapDecoder
 from .decoding import Hypothesis
 from .description import Description
@@ -162,29 +162,8 @@ class Decap:
 
         clip: loaded as the config names it unless given here. spec: what descriptions name as their encoder.
         """
-        folder = checkpoint_folder(source)
+        folder = checkpoint_folder(source, KIND)
         config, decoder = load_decoder(folder)
         memory = SupportMemory.load(folder).to(device) if (folder / EMBEDDINGS_NAME).exists() else None
-        return cls(config, clip or _load_clip(config.clip, folder, device), decoder.to(device), memory, spec=spec)
-
-
-def clip_spec(clip: CaptionSpace, folder: Path) -> str:
-    """How a checkpoint in `folder` names its CLIP: a hub name as it is, a local folder by its relative path."""
-    if not Path(clip.name).is_dir():
-        return clip.name
-    relative = os.path.relpath(Path(clip.name).resolve(), folder.resolve())
-    return relative if relative.startswith(".") else f"./{relative}"
-
-
-def _load_clip(spec: str, folder: Path, device: str | torch.device) -> CaptionSpace:
-    from .clip import Clip
-
-    if not spec.startswith("."):
-        return Clip.from_pretrained(spec, device=device)
-    path = (folder / spec).resolve()
-    if not path.is_dir():
-        raise InputError(
-            f"the CLIP of the DeCap in {folder} is missing: config.json names it as {spec!r}, that is {path}; "
-            "put it there, or give `clip=`"
-        )
-    return Clip.from_pretrained(path, device=device)
+        space = clip or load_clip(config.clip, folder, KIND, device)
+        return cls(config, space, decoder.to(device), memory, spec=spec)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pickle
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GPT2Config
 
 from ..errors import InputError
+from .checkpoint import fill_strictly, first_line, load_weights, read_config, save_config, save_weights, space_of
 from .decap_decoder import DecapDecoder
 
-CONFIG_NAME = "config.json"
+KIND = "DeCap"
 DECODER_NAME = "decoder.safetensors"
 TIED = "decoder.lm_head.weight"  # the same tensor as decoder.transformer.wte.weight: saved once
 
@@ -56,7 +53,7 @@ class DecapConfig:
     @property
     def space(self) -> str:
         """Name of the CLIP's space: "coca" for the folder "../coca"."""
-        return Path(self.clip).name if self.clip.startswith(".") else self.clip
+        return space_of(self.clip)
 
     def with_clip(self, clip: str) -> DecapConfig:
         return replace(self, clip=clip)
@@ -66,44 +63,18 @@ class DecapConfig:
         return DecapDecoder(self.embed_dim, GPT2Config(**self.gpt2), self.end_id)
 
 
-def checkpoint_folder(source: str | Path) -> Path:
-    """The folder `source`, or the local copy of the hub repository of that name, fetched if need be."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    if isinstance(source, Path) or Path(source).is_dir():
-        return Path(source)
-    try:
-        return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
-    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        raise InputError(
-            f"{source!r} is neither a folder nor a DeCap on the Hugging Face hub that can be fetched ({_reason(error)})"
-        ) from error
-
-
 def save_decoder(decoder: DecapDecoder, config: DecapConfig, folder: Path, dtype: torch.dtype | None = None) -> None:
     """Write config.json and decoder.safetensors; each is there whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
-        for name, tensor in decoder.state_dict().items()
-        if name != TIED
-    }
-    save_file(tensors, folder / f".{DECODER_NAME}", metadata={"format": "pt"})
-    os.replace(folder / f".{DECODER_NAME}", folder / DECODER_NAME)
-    (folder / f".{CONFIG_NAME}").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
-    os.replace(folder / f".{CONFIG_NAME}", folder / CONFIG_NAME)
+    tensors = {name: tensor for name, tensor in decoder.state_dict().items() if name != TIED}
+    save_weights(tensors, folder / DECODER_NAME, dtype)
+    save_config(config, folder)
 
 
 def load_decoder(folder: Path) -> tuple[DecapConfig, DecapDecoder]:
     """Read what `save_decoder` wrote, as float32. Raises `InputError` where anything is missing or does not fit."""
-    config = _read_config(folder)
-    try:
-        tensors = load_file(folder / DECODER_NAME)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{folder / DECODER_NAME} cannot be read ({error}); save this DeCap again") from error
+    config = read_config(DecapConfig, folder, KIND)
     decoder = config.new_decoder()
-    _load_strictly(decoder, {name: tensor.float() for name, tensor in tensors.items()}, folder / DECODER_NAME)
+    load_weights(decoder, folder / DECODER_NAME, tied=(TIED,))
     return config, decoder.eval()
 
 
@@ -135,7 +106,7 @@ def import_official(
         num_tokens=OFFICIAL_END + 1,
     )
     decoder = config.new_decoder()
-    _load_strictly(decoder, tensors, Path(file))
+    fill_strictly(decoder, tensors, f"{file} does not fit DeCap's layout", tied=(TIED,))
     save_decoder(decoder, config, Path(out))
     return config
 
@@ -152,10 +123,10 @@ def _official_tensors(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} is refused: it is no plain file of weights. A pickle can hold code, and only tensors are read. "
-            f"Expected the state dict that the official train.py saves ({_reason(error)})"
+            f"Expected the state dict that the official train.py saves ({first_line(error)})"
         ) from error
     except (RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path} is no checkpoint, or a damaged one ({_reason(error)})") from error
+        raise InputError(f"{path} is no checkpoint, or a damaged one ({first_line(error)})") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path} holds {type(found).__name__}; expected a state dict of tensors")
     mask = re.compile(r"decoder\.transformer\.h\.\d+\.attn\.(bias|masked_bias)$")
@@ -174,35 +145,3 @@ def _official_tensors(path: Path) -> dict[str, Tensor]:
     if head is not None and not torch.equal(head, tensors["decoder.transformer.wte.weight"]):
         raise InputError(f"{path} has an output head that is not tied to its embeddings; DeCap's is")
     return tensors
-
-
-def _reason(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _read_config(folder: Path) -> DecapConfig:
-    try:
-        saved = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder / CONFIG_NAME} cannot be read ({error}); expected a folder saved by DeCap"
-        ) from error
-    try:
-        return DecapConfig(**saved)
-    except TypeError as error:
-        known = ", ".join(f.name for f in fields(DecapConfig))
-        raise InputError(f"{folder / CONFIG_NAME} is not DeCap's ({error}); expected the fields {known}") from error
-
-
-def _load_strictly(decoder: DecapDecoder, tensors: dict[str, Tensor], source: Path) -> None:
-    """Every tensor of the decoder, and nothing else; only the tied head is absent from files."""
-    try:
-        result = decoder.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        raise InputError(f"{source} does not fit its sizes: {str(error).splitlines()[-1].strip()}") from error
-    missing = set(result.missing_keys) - {TIED}
-    if missing or result.unexpected_keys:
-        raise InputError(
-            f"{source} does not hold DeCap's weights: missing {sorted(missing)[:4]}, "
-            f"unexpected {result.unexpected_keys[:4]}"
-        )

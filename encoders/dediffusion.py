@@ -188,7 +188,7 @@ def _load_tokenizer(folder: Path) -> CLIPTokenizer:
     try:
         return CLIPTokenizer.from_pretrained(folder)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        message = " ".join(str(error).split())[:600]
+        message = checkpoint.shortened(error)
         raise InputError(f"{folder} holds no CLIPTokenizer that can be read: {message}") from error
 
 

@@ -10,7 +10,6 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
+from .checkpoint import space_of
 from .memory import space_name
 from .pooler import AttentionalPooler
 
@@ -72,7 +72,7 @@ class DediffusionConfig:
     @property
     def space(self) -> str:
         """Name of the backbone's CLIP: "coca" for the folder "../coca"."""
-        return Path(self.backbone).name if self.backbone.startswith(".") else self.backbone
+        return space_of(self.backbone)
 
     def filled_in(self, clip: Clip, vocabulary_size: int, text_width: int) -> DediffusionConfig:
         """With the name and the sizes of the parts it is used with."""

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
 from PIL.Image import Image
-from safetensors import SafetensorError
-from torch import nn
-from transformers.utils import logging as transformers_logging
 
 from ..errors import InputError
 from ..progress import progress_bar
 from .registry import WEIGHTS
+from .stable_diffusion import load_pipeline
 
 DEFAULT_DECODER = str(WEIGHTS / "text_to_image")
 GUIDANCE_SCALE = 3.0  # best for De-Diffusion's text in the paper (arXiv 2311.00618, table 1)
@@ -43,21 +38,9 @@ class Redrawer:
     ) -> Redrawer:
         """Load a folder or a hub id, safetensors alone, onto `device` (by default a GPU if there is one).
 
-        Raises `InputError` where there is no such folder or hub id, or what is there is no such pipeline.
+        Raises `InputError` as `load_pipeline` does.
         """
-        if isinstance(source, Path) and not source.is_dir():
-            raise InputError(f"no folder {source}; expected one that a diffusers StableDiffusionPipeline was saved in")
-        try:
-            with _without_loading_bars():
-                # Named dtype, for else the text encoder alone would keep the type that it was saved in.
-                pipeline: Any = StableDiffusionPipeline.from_pretrained(source, dtype=dtype, use_safetensors=True)
-        except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-            message = " ".join(str(error).split())[:400]
-            raise InputError(
-                f"{str(source)!r} does not load as a text-to-image model: {message}; expected the folder or hub id of "
-                "a diffusers StableDiffusionPipeline with safetensors weights"
-            ) from error
-        _check_whole(pipeline, source)
+        pipeline = load_pipeline(source, dtype=dtype)
         return cls(pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), name=str(source))
 
     @property
@@ -114,33 +97,7 @@ class Redrawer:
             raise InputError(f"got seed={seed}, batch_size={batch_size}; expected at least 0 and at least 1")
 
 
-def _check_whole(pipeline: Any, source: str | Path) -> None:
-    """What both libraries let pass: weights that no file holds, and a tokenizer without files, which knows no word."""
-    modules = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
-    empty = [f"{name}.{key}" for name, part in modules.items() for key, p in part.named_parameters() if p.is_meta]
-    if empty:
-        raise InputError(f"{str(source)!r} lacks {len(empty)} weights, such as {empty[0]}; save or download it again")
-    tokens, rows = len(pipeline.tokenizer), pipeline.text_encoder.config.vocab_size
-    if tokens < rows:
-        raise InputError(
-            f"the tokenizer of {str(source)!r} knows {tokens} tokens, its text encoder {rows}; copy it anew"
-        )
-
-
 def _generator(seed: int, index: int) -> torch.Generator:
     """On the CPU, so that the same noise is drawn for every device."""
     mixed = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(mixed >> 1))
-
-
-@contextmanager
-def _without_loading_bars() -> Iterator[None]:
-    """Both libraries draw bars on stderr while they load; their switches are global, and so are put back."""
-    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
-    for log in shown:
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log in shown:
-            log.enable_progress_bar()

@@ -20,9 +20,10 @@ import typer
 from einops import rearrange
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..encoders.checkpoint import CONFIG_NAME, save_config, save_weights
 from ..errors import InputError
 from ..train.facts import KINDS, Facts, Score, facts_of, facts_table, score_facts
 from ..train.images import pixels
@@ -43,7 +44,7 @@ _CORNERS = {
     "bottom right": (32, 32),
 }
 _COLOURS, _BACKGROUNDS = tuple(COLOURS), tuple(BACKGROUNDS)
-_CONFIG_NAME, _WEIGHTS_NAME = "config.json", "model.safetensors"
+_WEIGHTS_NAME = "model.safetensors"
 _VALIDATION_SCENES = 256
 
 
@@ -205,16 +206,14 @@ def train_probe(config: ProbeConfig, loop: LoopConfig, out: Path, *, resume: boo
 
 def save_probe(net: ProbeNet, config: ProbeConfig, folder: Path) -> None:
     """Write config.json and model.safetensors."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    save_file(tensors, folder / _WEIGHTS_NAME, metadata={"format": "pt"})
-    (folder / _CONFIG_NAME).write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
+    save_weights(net.state_dict(), folder / _WEIGHTS_NAME)
+    save_config(config, folder)
 
 
 def load_probe(folder: Path) -> Probe:
     """Read what `save_probe` wrote. Raises `InputError` where it is missing, damaged, or does not fit."""
     try:
-        settings: dict[str, Any] = json.loads((folder / _CONFIG_NAME).read_text(encoding="utf-8"))
+        settings: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
         net = ProbeNet(ProbeConfig(**settings))
         net.load_state_dict(load_file(folder / _WEIGHTS_NAME), strict=True)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:

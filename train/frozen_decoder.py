@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..encoders.stable_diffusion import load_pipeline
 from .attention import attention_for_training
 from .diffusion import noised_and_target, squared_errors
 from .latents import encode
@@ -42,24 +43,11 @@ class FrozenDecoder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> FrozenDecoder:
-        """Load a pipeline's folder or hub id, safetensors alone; raises `InputError` where a part is missing."""
-        from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
-
-        try:
-            vae: Any = AutoencoderKL.from_pretrained(source, subfolder="vae", use_safetensors=True)
-            text_encoder: Any = CLIPTextModel.from_pretrained(source, subfolder="text_encoder", use_safetensors=True)
-            tokenizer: Any = CLIPTokenizer.from_pretrained(source, subfolder="tokenizer")
-            unet: Any = UNet2DConditionModel.from_pretrained(source, subfolder="unet", use_safetensors=True)
-            # Whatever sampler the pipeline names: this one computes the noise schedule of training from its settings.
-            scheduler: Any = DDPMScheduler.from_pretrained(source, subfolder="scheduler")
-        except (OSError, ValueError) as error:
-            message = " ".join(str(error).split())[:400]
-            raise InputError(
-                f"{str(source)!r} does not load as a decoder: {message}; expected the folder or hub id of a diffusers "
-                "StableDiffusionPipeline with safetensors weights"
-            ) from error
-        return cls(vae.float(), text_encoder.float(), tokenizer, unet.float(), scheduler)
+        """Load a pipeline's folder or hub id in float32; raises `InputError` as `load_pipeline` does."""
+        pipeline = load_pipeline(source, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        # Whatever sampler the pipeline names: this one computes the noise schedule of training from its settings.
+        scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+        return cls(pipeline.vae, pipeline.text_encoder, pipeline.tokenizer, pipeline.unet, scheduler)
 
     @property
     def device(self) -> torch.device:

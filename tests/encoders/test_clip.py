@@ -13,14 +13,10 @@ from safetensors.torch import load_file, save_file
 from textlens.encoders.clip import Clip
 from textlens.errors import InputError
 
+from .noise import images
+
 Build = Callable[..., Clip]
 TEXTS = ["a red cat on the sun", "cat", "two suns, one cat!"]
-
-
-def images(count: int, size: tuple[int, int] = (40, 50)) -> list[Image.Image]:
-    generator = torch.Generator().manual_seed(3)
-    noise = torch.randint(0, 256, (count, *size, 3), generator=generator, dtype=torch.uint8)
-    return [Image.fromarray(array) for array in noise.numpy()]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +51,15 @@ def test_open_clip_itself_reads_the_folder(saved: Path) -> None:
     with torch.no_grad():
         expected = model.eval().encode_image(ours.pixels([picture]))
     torch.testing.assert_close(ours.embed_images([picture]), expected)
+
+
+def test_pixels_come_on_the_models_device_or_the_one_asked_for(tiny_coca: Build) -> None:
+    clip = tiny_coca()
+    expected = clip.pixels(images(2))
+    clip.model.to("meta")
+    assert clip.pixels(images(2)).device.type == clip.pixels([]).device.type == "meta"
+    assert torch.equal(clip.pixels(images(2), device="cpu"), expected)
+    assert clip.pixels([], device="cpu").device.type == "cpu"
 
 
 def test_bf16_weights_load_into_fp32_and_bf16_models(tiny_coca: Build, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from textlens.encoders import checkpoint
 from textlens.encoders.clip import Clip
@@ -21,15 +20,11 @@ from textlens.errors import InputError
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
+from .noise import images
+
 Build = Callable[..., Clip]
 SMALL = DediffusionConfig(num_queries=5, depth=2, width=32, heads=4)
 PICKED = 40  # kept words of the tests' tokenizer: letters, digits, "cat", "sun", "red", "on"
-
-
-def images(count: int, seed: int = 3) -> list[Image.Image]:
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randint(0, 256, (count, 40, 50, 3), generator=generator, dtype=torch.uint8)
-    return [Image.fromarray(array) for array in noise.numpy()]
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from ..pipelines import tiny_pipeline
 
 TEXTS = ["a red star", "", "two blue cats in the center", "a green letter B", "a red star"]
 UNET = "unet/diffusion_pytorch_model.safetensors"
+TEXT_ENCODER, TOKENS = "text_encoder/model.safetensors", "embeddings.token_embedding.weight"
 FEW = {"num_inference_steps": 3}
 
 
@@ -122,8 +123,13 @@ def test_what_is_no_pipeline_says_so(folder, tmp_path):
         ("index", lambda to: _without(to / "model_index.json", "text_encoder"), "text_encoder"),
         ("part", lambda to: shutil.rmtree(to / "unet"), "config.json"),
         ("cut", lambda to: (to / UNET).write_bytes(b"{}"), "Unable to load weights"),
-        ("words", lambda to: (to / "text_encoder" / "model.safetensors").write_bytes(b"12345678{}"), "header"),
-        ("weight", lambda to: _without_weight(to / UNET), "lacks 1 weights, such as unet.conv_in.bias"),
+        ("words", lambda to: (to / TEXT_ENCODER).write_bytes(b"12345678{}"), "header"),
+        ("weight", lambda to: _without_weight(to / UNET, "conv_in.bias"), "lacks 1 weights, such as unet.conv_in.bias"),
+        (
+            "word",
+            lambda to: _without_weight(to / TEXT_ENCODER, TOKENS),
+            f"lacks 1 weights, such as text_encoder.{TOKENS}",
+        ),
         ("tokenizer", lambda to: shutil.rmtree(to / "tokenizer"), "tokenizer .* knows"),
     ):
         shutil.copytree(folder, tmp_path / broken)
@@ -138,9 +144,9 @@ def _without(path, name):
     path.write_text(json.dumps(index))
 
 
-def _without_weight(path):
+def _without_weight(path, name):
     weights = load_file(path)
-    del weights["conv_in.bias"]
+    del weights[name]
     save_file(weights, path, metadata={"format": "pt"})
 
 

@@ -17,11 +17,11 @@ from textlens.train.decap import (
     DecapRecipe,
     DecapTraining,
     _padded,
-    load_decap_training,
     prepare_captions,
     train_decap,
 )
 from textlens.train.decap_data import cached_embeddings, caption_ids, load_captions
+from textlens.train.settings import read_settings
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -263,6 +263,6 @@ def test_bad_settings(config: DecapTraining, clip: Clip, tmp_path: Path) -> None
 
 
 def test_the_shipped_settings_load() -> None:
-    config = load_decap_training(Path(decap_data.__file__).parents[1] / "configs" / "decap-scenes.yaml")
+    config = read_settings(DecapTraining, Path(decap_data.__file__).parents[1] / "configs" / "decap-scenes.yaml")
     assert config.source == "scenes"
     assert config.projected

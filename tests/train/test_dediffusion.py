@@ -287,7 +287,7 @@ def test_continuous_run_leaves_figures_and_no_encoder(config, tmp_path):
         ({"source": "imagefolder:photos", "scenes": 10}, "set it to 0"),
         ({"timestep_range": [900, 100]}, "timestep_range"),
         ({"timestep_range": [0, 2000]}, "timestep_range"),
-        ({"decoder": "no/where/at/all"}, "does not load as a decoder"),
+        ({"decoder": "no/where/at/all"}, "does not load as a text-to-image model"),
         ({"encoder": SIZES | {"num_queries": 63}}, "at most 62"),
     ],
 )
