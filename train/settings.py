@@ -34,8 +34,9 @@ def read_settings(config_class: type[Config], path: Path) -> Config:
 
 
 def current_commit() -> str:
+    """The commit of the code that runs, "-dirty" behind it where tracked files differ; "unknown" without git."""
     here = Path(__file__).resolve().parent
-    command = ("git", "-C", str(here), "rev-parse", "HEAD")
+    command = ("git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
 
