@@ -155,6 +155,7 @@ def plot(points: Sequence[Point], title: str, path: Path) -> None:
         axes.errorbar([p.timestep for p in points], differences, errors, label=word, marker=marker, capsize=3)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_yscale("symlog", linthresh=1e-3)
+    axes.set_ylim(bottom=min(-2e-4, *(p.differences[word] - 2 * p.errors[word] for p in points for word in WORDS)))
     axes.set(xlabel="timestep (more noise to the right)", ylabel="loss with one word wrong - loss with the right one")
     axes.set_title(title)
     axes.grid(alpha=0.3)

@@ -8,6 +8,7 @@ of a trained CoCa and stays frozen, as does the autoencoder. Some captions are l
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -241,6 +242,9 @@ def train_text_to_image(
         modules = {"vae": recipe.vae, "text_encoder": recipe.text_encoder, "unet": recipe.model}
         save_pipeline(out / "model", modules, recipe.tokenizer, recipe.scheduler)
         write_training_record(out / "model", "text-to-image", asdict(config), commit, result)
+        before = Path(config.autoencoder) / "training.json"
+        if before.exists():
+            shutil.copy(before, out / "model" / "vae" / "training.json")
     return result
 
 
