@@ -10,6 +10,7 @@ from .autoencoder import AutoencoderConfig, train_autoencoder
 from .coca import CocaConfig, train_coca
 from .decap import DecapTraining, train_decap
 from .dediffusion import DediffusionTraining, train_dediffusion
+from .language_model import LanguageModelConfig, train_language_model
 from .loop import TrainResult
 from .settings import read_settings
 from .text_to_image import TextToImageConfig, train_text_to_image
@@ -20,6 +21,7 @@ RECIPES: dict[str, tuple[type, Train]] = {
     "coca": (CocaConfig, train_coca),
     "decap": (DecapTraining, train_decap),
     "dediffusion": (DediffusionTraining, train_dediffusion),
+    "language-model": (LanguageModelConfig, train_language_model),
     "text-to-image": (TextToImageConfig, train_text_to_image),
 }
 

@@ -1,0 +1,262 @@
+"""Training of the small language model: a Llama that reads few-shot prompts of the made world and writes the answers.
+
+The loss counts answers and their stop marks alone. A batch is sorted by length and split into parts of nearly equal
+lengths, padded on the right: attention is then plainly causal, needs no mask, and little time goes to padding.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from .conventions import FAMILIES
+from .encoder_texts import read_encoder_texts
+from .language_prompts import BLANK, Example, LanguagePrompts, PromptSettings
+from .language_tokenizer import BOS_ID, EOS_ID, save_tokenizer, train_sentencepiece
+from .loop import LoopConfig, TrainResult, train
+from .settings import current_commit, write_training_record
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+    from transformers import LlamaForCausalLM
+
+IGNORED = -100
+_FILLED = 0.75  # how short a prompt may be beside the longest of its part
+_TOKENIZER_SEED = 1_000_003  # the prompts that the tokenizer learns from are not those of the run's seed
+_PART_TOKENS = 16_384  # of a part in evaluation
+
+Part = dict[str, Tensor]
+"""ids, labels, weights: (B, T). labels hold the next id where it is counted, else `IGNORED`."""
+
+
+@dataclass(frozen=True)
+class LanguageModelConfig:
+    """Settings of the recipe.
+
+    loop: of `LoopConfig`. prompts: of `PromptSettings`. llama: of `LlamaConfig`, sizes of the model.
+    encoder_texts: file of `encoder_texts`, for contexts that encoders wrote; None for captions alone.
+    vocab_size, tokenizer_prompts: of the tokenizer, and how many prompts it learns from.
+    max_tokens: of a prompt with its answer; shots that do not fit are left out. shot_answers: count them in the loss.
+    validation: prompts of each kind of evaluation.
+    """
+
+    loop: Mapping[str, Any]
+    prompts: Mapping[str, Any] = field(default_factory=dict)
+    llama: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            **{"hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 6},
+            **{"num_attention_heads": 8, "num_key_value_heads": 8},
+        }
+    )
+    encoder_texts: str | None = None
+    vocab_size: int = 2048
+    tokenizer_prompts: int = 4000
+    max_tokens: int = 1024
+    shot_answers: bool = True
+    validation: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("tokenizer_prompts", "max_tokens", "validation"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
+        width, heads = self.llama.get("hidden_size", 0), self.llama.get("num_attention_heads", 1)
+        if self.llama.get("head_dim", width / heads) not in (32, 64):
+            raise InputError(
+                f"{heads} heads over a width of {width}: vLLM serves heads of 32 or 64 on a CPU; change hidden_size or "
+                "num_attention_heads"
+            )
+
+
+class AnswerModel(nn.Module):
+    """The Llama, asked for nothing but the logits of counted positions."""
+
+    def __init__(self, llama: LlamaForCausalLM) -> None:
+        super().__init__()
+        self.llama = llama
+
+    def forward(self, parts: Sequence[Part]) -> Tensor:
+        """(K, V), K the counted positions of all parts in order. One call for the whole batch, as DDP wants it."""
+        states = []
+        for part in parts:
+            hidden = self.llama.model(input_ids=part["ids"], use_cache=False).last_hidden_state  # (B, T, D)
+            states.append(hidden[part["labels"] != IGNORED])
+        return self.llama.lm_head(torch.cat(states))
+
+
+class LanguageModelRecipe:
+    """The recipe for `loop.train`: rendered prompts, a tokenizer learnt from them, and the model."""
+
+    def __init__(self, config: LanguageModelConfig, prompts: LanguagePrompts, pieces: SentencePieceProcessor) -> None:
+        self.config = config
+        self.prompts = prompts
+        self.pieces = pieces
+        self.llama = new_llama(config)
+        self.model: nn.Module = AnswerModel(self.llama)
+        self.validation = validation_examples(config, prompts.settings, self.count)
+
+    def batch(self, indices: Sequence[int], seed: int) -> list[Part]:
+        """The prompts in parts, the longest first."""
+        limit = self.config.max_tokens - 2  # <s> and </s>
+        examples = [self.prompts.example(i, seed, length=self.count, max_length=limit) for i in indices]
+        return split_by_length([self.encode(example, shots=self.config.shot_answers) for example in examples])
+
+    def loss(self, model: nn.Module, batch: list[Part], *, step: int, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Cross-entropy, each token weighted by one over the square root of its answer's length, so that captions do
+        not drown short answers; and the share of tokens that are predicted right."""
+        logits = model(batch).float()
+        labels, weights = _counted(batch, "labels"), _counted(batch, "weights")
+        each = F.cross_entropy(logits, labels, reduction="none")
+        right = (logits.argmax(-1) == labels).float().mean()
+        return {"loss": (each * weights).sum() / weights.sum(), "token_accuracy": right}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Share of answers written word for word, by kind of prompt; the queries of one kind are the same each time.
+
+        Greedy writing yields the true answer exactly where, after the prompt and each beginning of that answer, the
+        next true token is the likeliest: one pass over prompt and answer tells.
+        """
+        figures = {}
+        for name, examples in self.validation.items():
+            right = self._written_right(model, examples)
+            figures[f"exact_match_{name}"] = sum(right) / len(right)
+            if name == "mixed":
+                by_task: dict[str, list[bool]] = defaultdict(list)
+                for example, one in zip(examples, right, strict=True):
+                    by_task[example.kind.partition("/")[0]].append(one)
+                figures |= {f"exact_match_{task}": sum(ones) / len(ones) for task, ones in sorted(by_task.items())}
+        return figures
+
+    def _written_right(self, model: nn.Module, examples: Sequence[Example]) -> list[bool]:
+        device = next(model.parameters()).device
+        rows = [self.encode(example, shots=False) for example in examples]
+        right = [False] * len(rows)
+        for numbers in _by_length(rows, max_tokens=_PART_TOKENS):
+            part = {name: tensor.to(device) for name, tensor in _padded([rows[i] for i in numbers]).items()}
+            counted = part["labels"] != IGNORED
+            wrong = torch.zeros_like(counted)
+            wrong[counted] = model([part]).argmax(-1) != part["labels"][counted]
+            for i, one in zip(numbers, (~wrong.any(1)).tolist(), strict=True):
+                right[i] = one
+        return right
+
+    def count(self, text: str) -> int:
+        return len(self.pieces.encode(text))
+
+    def encode(self, example: Example, *, shots: bool) -> Part:
+        """One prompt with its answer and </s>: ids, labels, weights, all (T,). The pieces of the prompt are encoded one
+        by one, which gives the ids of the whole text: each ends where a token does."""
+        ids, counted = [BOS_ID], [0.0]
+        for text, count in example.segments(shots=shots):
+            found = self.pieces.encode(text)
+            ids += found
+            counted += [len(found) ** -0.5 if count else 0.0] * len(found)
+        ids, counted = [*ids, EOS_ID], [*counted, counted[-1]]
+        weights = torch.tensor(counted[1:])
+        labels = torch.tensor(ids[1:]).masked_fill(weights == 0, IGNORED)
+        return {"ids": torch.tensor(ids[:-1]), "labels": labels, "weights": weights}
+
+    def save(self, folder: Path) -> None:
+        """Write the model (bf16) and its tokenizer: a folder for transformers and vLLM alike."""
+        llama = copy.deepcopy(self.llama).bfloat16().cpu()
+        llama.save_pretrained(folder)
+        save_tokenizer(self.pieces, folder, self.config.max_tokens)
+
+
+def new_llama(config: LanguageModelConfig) -> LlamaForCausalLM:
+    """A model of random weights, the same for the same settings; it writes greedily unless told otherwise."""
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    ids = {"bos_token_id": BOS_ID, "eos_token_id": EOS_ID, "pad_token_id": EOS_ID}
+    sizes = {"vocab_size": config.vocab_size, "max_position_embeddings": config.max_tokens, "tie_word_embeddings": True}
+    with torch.random.fork_rng():
+        torch.manual_seed(config.loop.get("seed", 0))
+        llama = LlamaForCausalLM(LlamaConfig(**{**sizes, **ids, **config.llama}))
+    llama.generation_config = GenerationConfig(do_sample=False, **ids)
+    return llama
+
+
+def validation_examples(
+    config: LanguageModelConfig, settings: PromptSettings, count: Callable[[str], int]
+) -> dict[str, list[Example]]:
+    """mixed: as in training, on validation scenes. true_context: questions with a descriptive caption. blank_context:
+    without any. mapped_4_shots, mapped_0_shots: conventions that training never shows."""
+    plain = replace(settings, tasks={"vqa": 1}, conventions={"plain": 1}, several=0.0, pseudo=0.0, max_shots=4)
+    true, blank = replace(plain, contexts={"descriptive": 1}), replace(plain, contexts={BLANK: 1})
+    seed, numbers, limit = config.loop.get("seed", 0), range(config.validation), config.max_tokens - 2
+
+    def drawn(chosen: PromptSettings) -> list[Example]:
+        prompts = LanguagePrompts(chosen, split="val")
+        return [prompts.example(i, seed, length=count, max_length=limit) for i in numbers]
+
+    mapping = LanguagePrompts(true, split="val")
+    mapped = [mapping.mapped(i, seed, FAMILIES[i % len(FAMILIES)]) for i in numbers]
+    return {
+        "mixed": drawn(settings),
+        "true_context": drawn(true),
+        "blank_context": drawn(blank),
+        "mapped_4_shots": [with_shots for with_shots, _ in mapped],
+        "mapped_0_shots": [without for _, without in mapped],
+    }
+
+
+def train_language_model(
+    config: LanguageModelConfig, out: Path, *, resume: bool = False, max_minutes: float | None = None
+) -> TrainResult:
+    """Run the recipe in `out`; once all steps are done, write model and tokenizer to `out/model` with training.json."""
+    commit = current_commit()  # of the code that trains, not of what is there hours later
+    recipe = prepare_recipe(config)
+    result = train(recipe, LoopConfig(**config.loop), out, resume=resume, max_minutes=max_minutes)
+    if result.finished:
+        recipe.save(out / "model")
+        facts = {"parameters": sum(parameter.numel() for parameter in recipe.llama.parameters())}
+        write_training_record(out / "model", "language-model", {**asdict(config), **facts}, commit, result)
+    return result
+
+
+def prepare_recipe(config: LanguageModelConfig) -> LanguageModelRecipe:
+    """Read the encoder texts and learn the tokenizer, the same each time."""
+    texts = read_encoder_texts(Path(config.encoder_texts)) if config.encoder_texts else {}
+    prompts = LanguagePrompts(PromptSettings(**config.prompts), texts)
+    examples = (prompts.example(i, _TOKENIZER_SEED) for i in range(config.tokenizer_prompts))
+    pieces = train_sentencepiece((example.prompt + example.target for example in examples), config.vocab_size)
+    return LanguageModelRecipe(config, prompts, pieces)
+
+
+def split_by_length(rows: Sequence[Part]) -> list[Part]:
+    """Rows (T,) of a batch, padded into parts (B, T); within a part none is much shorter than the longest."""
+    return [_padded([rows[i] for i in numbers]) for numbers in _by_length(rows)]
+
+
+def _by_length(rows: Sequence[Part], max_tokens: int | None = None) -> Iterable[list[int]]:
+    """The numbers of the rows, sorted into parts, the longest first. max_tokens: of a part, padding included."""
+    lengths = [len(row["ids"]) for row in rows]
+    part: list[int] = []
+    for i in sorted(range(len(rows)), key=lambda i: -lengths[i]):
+        longest = lengths[part[0]] if part else 0
+        if part and (lengths[i] < _FILLED * longest or (max_tokens and longest * (len(part) + 1) > max_tokens)):
+            yield part
+            part = []
+        part.append(i)
+    if part:
+        yield part
+
+
+def _padded(rows: Sequence[Part]) -> Part:
+    fill = {"ids": EOS_ID, "labels": IGNORED, "weights": 0}
+    pad = nn.utils.rnn.pad_sequence
+    return {name: pad([row[name] for row in rows], batch_first=True, padding_value=fill[name]) for name in fill}
+
+
+def _counted(parts: Sequence[Part], name: str) -> Tensor:
+    """(K,) in the order of `AnswerModel`."""
+    return torch.cat([part[name][part["labels"] != IGNORED] for part in parts])
