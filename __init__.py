@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Description": ".encoders.description",
     "Encoder": ".encoders.description",
+    "ImageReader": ".agent.reader",
     "InputError": ".errors",
     "LoadedImage": ".encoders.images",
     "Scene": ".train.scenes",
@@ -15,6 +16,7 @@ _PUBLIC = {
     "load_encoder": ".encoders.registry",
     "load_image": ".encoders.images",
     "load_images": ".encoders.images",
+    "load_language_model": ".agent.language_model",
     "parse_facts": ".train.facts",
     "render": ".train.scenes",
 }

@@ -26,6 +26,14 @@ Encoders = Annotated[
         "--encoder", "-e", help="Encoder spec, such as coca, coca:FOLDER or hf:ID; may be given several times."
     ),
 ]
+LanguageModelSpec = Annotated[
+    str, typer.Option("--llm", help="Language model: tiny, http://HOST:PORT/v1[#MODEL], vllm:MODEL or hf:MODEL.")
+]
+NumFewshot = Annotated[
+    int | None, typer.Option(min=0, help="How many of the shots, drawn by the seed; by default all of them.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Draws the shots, and the words where they are sampled.")]
+Network = Annotated[bool, typer.Option("--allow-network", help="Fetch http(s) addresses.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
 
 
@@ -134,6 +142,124 @@ def recreate(
         _print_json({**names, "text": made.text, "decoder": redrawer.name, "out": str(out), **settings})
     else:
         typer.echo(str(out))
+
+
+def _arguments(given: list[str]) -> list[str]:
+    """The arguments; where one is "-", the lines of stdin in its place."""
+    lines = (line.strip() for argument in given if argument == "-" for line in sys.stdin)
+    return [argument for argument in given if argument != "-"] + [line for line in lines if line]
+
+
+def _notes(notes: list[str | None]) -> None:
+    for note in dict.fromkeys(note for note in notes if note):
+        typer.echo(f"note: {note}", err=True)
+
+
+@app.command()
+def ask(
+    image: Annotated[str, typer.Argument(help="Image file or data URL; http(s) with --allow-network.")],
+    questions: Annotated[list[str], typer.Argument(help="Questions about it; - reads them from stdin, one a line.")],
+    encoder: Encoders = None,
+    llm: LanguageModelSpec = "tiny",
+    shots: Annotated[
+        Path | None, typer.Option(help="JSON Lines: context or image, question, answer. Without: pseudo samples.")
+    ] = None,
+    num_fewshot: NumFewshot = None,
+    seed: Seed = 0,
+    allow_network: Network = False,
+    as_json: AsJson = False,
+) -> None:
+    """Answer questions about an image, by a language model that sees it as words only."""
+    from .agent.reader import ImageReader
+    from .agent.shot_sources import question_shots
+
+    demonstrations = question_shots(shots, num_fewshot, seed=seed)
+    asked = _arguments(questions)
+    if not asked:
+        raise InputError("no question was given; expected one as an argument, or on stdin with -")
+    reader = ImageReader.from_specs(encoder, llm, allow_network=allow_network)
+    answers = reader.ask([image] * len(asked), asked, shots=demonstrations, seed=seed)
+    for answer in answers:
+        if as_json:
+            _print_json(answer.as_json())
+        elif answer.answer is None:
+            typer.echo(f"error: {answer.question}: {answer.error}", err=True)
+        else:
+            typer.echo(f"{answer.question}: {answer.answer}" if len(answers) > 1 else answer.answer)
+    _notes([answer.note for answer in answers])
+    _exit_for(sum(answer.error is not None for answer in answers), len(answers))
+
+
+@app.command()
+def classify(
+    images: Annotated[list[str], typer.Argument(help="Image files, folders, globs, data URLs.")],
+    labels: Annotated[str, typer.Option(help="The classes, with commas between them: a,b,c.")],
+    encoder: Encoders = None,
+    llm: LanguageModelSpec = "tiny",
+    shots: Annotated[Path | None, typer.Option(help="Folder with a folder of example images for each class.")] = None,
+    num_fewshot: NumFewshot = None,
+    seed: Seed = 0,
+    allow_network: Network = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sort images into classes of your own, by a language model that sees them as words only."""
+    from .agent.reader import ImageReader
+    from .agent.shot_sources import folder_shots
+    from .encoders.images import expand_images
+    from .prompting.classification import ClassificationTemplate
+
+    template = ClassificationTemplate(labels=tuple(label.strip() for label in labels.split(",")))
+    if shots is None and num_fewshot:
+        raise InputError(f"{num_fewshot} shots asked for, but no folder to draw them from; name one by --shots")
+    demonstrations = folder_shots(shots, template.labels, num_fewshot, seed=seed) if shots else []
+    names = expand_images(images)
+    reader = ImageReader.from_specs(encoder, llm, allow_network=allow_network)
+    answers = reader.classify(names, template.labels, template=template, shots=demonstrations, seed=seed)
+    for answer in answers:
+        if as_json:
+            _print_json(answer.as_label_json())
+        elif answer.answer is None:
+            typer.echo(f"error: {answer.image}: {answer.error}", err=True)
+        else:
+            typer.echo(f"{answer.image}: {answer.answer}" if len(answers) > 1 else answer.answer)
+    _notes([answer.note for answer in answers])
+    _exit_for(sum(answer.error is not None for answer in answers), len(answers))
+
+
+@app.command()
+def upsample(
+    prompts: Annotated[list[str], typer.Argument(help="Short prompts; - reads them from stdin, one a line.")],
+    llm: LanguageModelSpec = "tiny",
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="How long a prompt the image generator reads, such as 77 for CLIP.")
+    ] = None,
+    tokenizer: Annotated[
+        str, typer.Option(help="What counts them: clip, or the hub id or folder of the generator's tokenizer.")
+    ] = "clip",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Turn short prompts for an image generator into detailed ones that keep every word's meaning."""
+    from .agent.language_model import load_language_model
+    from .agent.target_tokens import token_counter
+    from .agent.upsampler import upsample as rewrite
+    from .prompting.rewrites import FLAGS
+
+    given = _arguments(prompts)
+    if not given:
+        raise InputError("no prompt was given; expected one as an argument, or on stdin with -")
+    counter = token_counter(tokenizer) if max_tokens else None
+    rewrites = rewrite(load_language_model(llm), given, count_tokens=counter, token_limit=max_tokens, seed=seed)
+    for one in rewrites:
+        made = one.upsampled
+        if as_json:
+            _print_json(one.as_json())
+            continue
+        typer.echo(made.prompt)
+        _notes([f"{made.original}: {FLAGS[flag]}" for flag in made.flags])
+        if made.error:
+            typer.echo(f"error: {made.original}: {made.error}", err=True)
+    _exit_for(sum(one.upsampled.error is not None for one in rewrites), len(rewrites))
 
 
 @app.command()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_ENCODER = "coca"
+ASK_ENCODERS = (DEFAULT_ENCODER,)  # together, for questions and classes
 
 
 @dataclass(frozen=True)

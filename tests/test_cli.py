@@ -14,6 +14,7 @@ from textlens.train.scenes import render, scene_at
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from .language_models import tiny_llama
 from .pipelines import tiny_pipeline
 
 runner = CliRunner()
@@ -90,6 +91,13 @@ def test_one_bad_image_loses_no_other(pictures):
         (("recreate", "a red star", "-o", "."), "is a folder"),
         (("recreate", "a red star", "-o", "out.txt"), "no ending"),
         (("recreate", "a red star", "-o", "out.png", "--guidance", "0.5"), "Invalid value"),
+        (("ask", "a.png", "what?", "--llm", "gpt"), "expected one of: tiny"),
+        (("ask", "a.png", "what?", "--num-fewshot", "2"), "--shots"),
+        (("ask", "a.png", "what?", "--shots", "none.jsonl"), "none.jsonl"),
+        (("ask", "a.png", "what?", "--encoder", "cocoa", "--llm", "http://localhost:9/v1"), "expected one of: coca"),
+        (("classify", "a.png", "--labels", "a,,b"), "cannot stand in a prompt"),
+        (("classify", "a.png", "--labels", "a,b", "--shots", "none"), "no folder none/a"),
+        (("upsample", "a cat", "--llm", "hf:/nowhere"), "/nowhere"),
         (("train", "coca", "--config", "none.yaml", "--out", "out"), "none.yaml"),
         (("train", "cocoa", "--config", "none.yaml", "--out", "out"), "cocoa"),
     ],
@@ -138,3 +146,57 @@ def test_recreate_has_the_library_s_own_defaults():
     ours, library = inspect.signature(cli.recreate).parameters, inspect.signature(Redrawer.draw).parameters
     names = {"guidance": "guidance_scale", "steps": "num_inference_steps", "seed": "seed"}
     assert {name: ours[name].default for name in names} == {name: library[own].default for name, own in names.items()}
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory):
+    """Random weights: what it writes is noise, but all of the way to it is real."""
+    return f"hf:{tiny_llama(tmp_path_factory.mktemp('llama'), 2048)}"
+
+
+def test_ask_prints_one_line_of_json_per_question(pictures, llm):
+    image = str(pictures / "0.png")
+    line = json.dumps({"image": "1.png", "question": "what is it?", "answer": "sun"})
+    (pictures / "shots.jsonl").write_text(line + "\n")
+    given = ["ask", image, "what colour?", "-", "--llm", llm, "--encoder", "coca", "--json"]
+    result = runner.invoke(app, [*given, "--shots", str(pictures / "shots.jsonl")], input="how many?\n\nwhere?\n")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.exit_code in (0, 1, 2), result.output
+    assert result.exit_code == (0 if all(line["error"] is None for line in lines) else 1 + (not any_answer(lines)))
+    assert [line["question"] for line in lines] == ["what colour?", "how many?", "where?"]
+    keys = ["image", "question", "answer", "descriptions", "prompt", "completion", "llm", "error"]
+    for line in lines:
+        assert list(line) == keys
+        assert (line["image"], line["llm"]) == (image, llm)
+        assert scene_at(0, "test").background in line["descriptions"][0]["text"]
+        assert scene_at(1, "test").background in line["prompt"].split("Short answer: sun$")[0]
+        assert line["completion"]["completion_tokens"] > 0
+
+
+def any_answer(lines):
+    return any(line["answer"] is not None for line in lines)
+
+
+def test_ask_and_classify_exit_as_describe_does_for_images_that_are_none(pictures, llm):
+    options = ["--llm", llm, "--encoder", "coca", "--json"]
+    result = runner.invoke(app, ["ask", str(pictures / "none.png"), "what?", *options])
+    (line,) = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (result.exit_code, line["answer"], line["prompt"]) == (2, None, None)
+    assert "none.png" in line["error"]
+    (pictures / "1.png").write_bytes(b"no image")
+    result = runner.invoke(app, ["classify", str(pictures), "--labels", "day, night", *options])
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.exit_code == 1
+    assert [Path(line["image"]).name for line in lines] == ["0.png", "1.png", "2.png"]
+    assert list(lines[0]) == ["image", "label", "descriptions", "prompt", "completion", "llm", "error"]
+    assert {lines[0]["label"], lines[2]["label"]} <= {"day", "night"}
+    assert lines[1]["label"] is None
+
+
+def test_upsample_never_loses_the_prompt(llm):
+    result = runner.invoke(app, ["upsample", "two red kites", "--llm", llm, "--max-tokens", "77", "--json"])
+    (line,) = [json.loads(line) for line in result.stdout.splitlines()]
+    assert list(line) == ["original", "prompt", "added", "changed", "flags", "error"]
+    assert line["prompt"].startswith("two red kites")
+    assert {"failed", "fell_back"} & set(line["flags"])
+    assert result.exit_code == (2 if line["error"] else 0)

@@ -1,0 +1,124 @@
+"""Prompts side by side in one key-value cache of a transformers model, on top of a prefix that all of them share."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+
+class Prefix:
+    """Token ids that all prompts of a call begin with, and the keys and values that a model computed for them once."""
+
+    def __init__(self, model: CachedModel, ids: Sequence[int]) -> None:
+        self.length, self._cache = len(ids), model.new_cache()
+        if ids:
+            rows = torch.tensor([ids], device=model.device)
+            model.forward(rows, torch.ones_like(rows), torch.arange(len(ids), device=model.device)[None], self._cache)
+
+    def cache(self, rows: int) -> DynamicCache:
+        """A copy for as many rows; writing on it leaves the original as it is."""
+        cache = copy.deepcopy(self._cache)
+        if self.length:
+            cache.batch_repeat_interleave(rows)
+        return cache
+
+
+class CachedModel:
+    """A causal language model, and what its class can take."""
+
+    def __init__(self, model: PreTrainedModel, pad_id: int) -> None:
+        self.model, self.pad_id, self.device = model, pad_id, model.device
+        self._takes = set(inspect.signature(model.forward).parameters)
+
+    def new_cache(self) -> DynamicCache:
+        return DynamicCache(config=self.model.config)
+
+    @cached_property
+    def shares_prefixes(self) -> bool:
+        """Padding between prefix and prompt is masked in full attention; a sliding window or a recurrence would count
+        it as text.
+        """
+        return all(type(layer) is DynamicLayer for layer in self.new_cache().layers)
+
+    @torch.inference_mode()
+    def forward(
+        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache, *, last_only: bool = True
+    ) -> Tensor:
+        """ids (B, L), mask (B, cached + L), positions (B, L) -> logits (B, 1, V), or (B, L, V); the cache grows."""
+        settings: dict[str, Any] = {"attention_mask": mask, "past_key_values": cache, "use_cache": True}
+        if "position_ids" in self._takes:
+            settings["position_ids"] = positions
+        if last_only and "logits_to_keep" in self._takes:
+            settings["logits_to_keep"] = 1
+        logits = self.model(input_ids=ids, **settings).logits.float()
+        return logits[:, -1:] if last_only else logits
+
+
+class CachedBatch:
+    """Rows of prompts, padded on the left between the shared prefix and their own tokens.
+
+    logits: of the next token of each row, (B, V) float32.
+    """
+
+    def __init__(self, model: CachedModel, prompts: Sequence[Sequence[int]], prefix: Prefix) -> None:
+        own = [list(ids[prefix.length :]) for ids in prompts]
+        width, device = max(map(len, own)), model.device
+        pads = [width - len(ids) for ids in own]
+        rows = torch.tensor([[model.pad_id] * p + ids for p, ids in zip(pads, own, strict=True)], device=device)
+        mask = torch.tensor([[0] * p + [1] * len(ids) for p, ids in zip(pads, own, strict=True)], device=device)
+        self._model, self._cache = model, prefix.cache(len(own))
+        self._mask = torch.cat((mask.new_ones(len(own), prefix.length), mask), dim=1)
+        self._next_position = torch.tensor([len(ids) for ids in prompts], device=device)
+        positions = prefix.length + (mask.cumsum(1) - 1).clamp(min=0)
+        self.logits = model.forward(rows, self._mask, positions, self._cache)[:, -1]
+
+    def step(self, tokens: Tensor) -> None:
+        """Feed one token per row, (B,) int64."""
+        self._mask = torch.cat((self._mask, self._mask.new_ones(len(tokens), 1)), dim=1)
+        self.logits = self._model.forward(tokens[:, None], self._mask, self._next_position[:, None], self._cache)[:, -1]
+        self._next_position = self._next_position + 1
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone."""
+        kept = torch.tensor(rows, device=self._mask.device)
+        self._cache.batch_select_indices(kept)
+        self._mask, self._next_position, self.logits = self._mask[kept], self._next_position[kept], self.logits[kept]
+
+    def score(self, continuations: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+        """Log probability of each continuation after its row, (B, C) float32; as many continuations for each row.
+
+        The batch itself stays as it is.
+        """
+        count = len(continuations[0])
+        flat = [list(ids) for row in continuations for ids in row]  # (B * C) lists
+        width, device = max(map(len, flat)), self._mask.device
+        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in flat], device=device)
+        real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in flat], device=device)
+        logits = self.logits.repeat_interleave(count, dim=0)[:, None]  # (B * C, 1, V)
+        if width > 1:
+            cache = copy.deepcopy(self._cache)
+            cache.batch_repeat_interleave(count)
+            mask = torch.cat((self._mask.repeat_interleave(count, dim=0), real[:, :-1]), dim=1)
+            positions = self._next_position.repeat_interleave(count)[:, None] + torch.arange(width - 1, device=device)
+            later = self._model.forward(ids[:, :-1], mask, positions, cache, last_only=False)
+            logits = torch.cat((logits, later), dim=1)  # (B * C, L, V)
+        each = logits.log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)
+        return (each * real).sum(1).unflatten(0, (len(continuations), count))
+
+
+def shared_length(prompts: Sequence[list[int]]) -> int:
+    """How many tokens all prompts begin with, leaving each at least one of its own; 0 where there is but one prompt."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)  # in the order of a dictionary the two that differ soonest
+    limit = min(map(len, prompts)) - 1
+    same = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    return max(0, min(limit, next(same, limit)))
