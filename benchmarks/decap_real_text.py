@@ -75,7 +75,7 @@ class MiniLM:
         return self.model.encode(list(texts), convert_to_tensor=True, normalize_embeddings=True).float().cpu()
 
     def embed_images(self, images: Sequence[Any]) -> Tensor:
-        raise NotImplementedError("a text encoder has no images")
+        raise TypeError("a text encoder has no images")
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.tokenizer.decode(list(ids), skip_special_tokens=True).strip()

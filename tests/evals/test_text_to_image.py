@@ -92,7 +92,7 @@ def test_command_line(folder, tmp_path, capsys):
     torch.manual_seed(0)
     config = ProbeConfig(channels=(4, 4, 4), hidden=8, background_hidden=4)
     save_probe(ProbeNet(config), config, tmp_path / "probe")
-    settings = {"decoder": str(folder), "number": 3, "steps": 1, "probe": tmp_path / "probe"}
+    settings = {"decoder": str(folder), "number": 12, "steps": 1, "probe": tmp_path / "probe"}
     evaluation.main(**settings, guidance=[1.0, 3.0], sheet_out=tmp_path / "sheet.png", json_out=True)
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["judge"] for row in rows] == ["CoCa captioner", "probe"] * 5
