@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .errors import InputError, TextlensError
 from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from .agent.answers import Answer
 
 app = typer.Typer(
     name="textlens",
@@ -155,6 +159,19 @@ def _notes(notes: list[str | None]) -> None:
         typer.echo(f"note: {note}", err=True)
 
 
+def _print_answers(answers: Sequence[Answer], names: Sequence[str], records: Sequence[dict[str, Any]] | None) -> None:
+    """Each answer as its record, or as text, named where there are several; then the notes and the exit code."""
+    for record in records or ():
+        _print_json(record)
+    for answer, name in zip(answers, names, strict=True) if records is None else ():
+        if answer.answer is None:
+            typer.echo(f"error: {name}: {answer.error}", err=True)
+        else:
+            typer.echo(f"{name}: {answer.answer}" if len(answers) > 1 else answer.answer)
+    _notes([answer.note for answer in answers])
+    _exit_for(sum(answer.error is not None for answer in answers), len(answers))
+
+
 @app.command()
 def ask(
     image: Annotated[str, typer.Argument(help="Image file or data URL; http(s) with --allow-network.")],
@@ -179,15 +196,8 @@ def ask(
         raise InputError("no question was given; expected one as an argument, or on stdin with -")
     reader = ImageReader.from_specs(encoder, llm, allow_network=allow_network)
     answers = reader.ask([image] * len(asked), asked, shots=demonstrations, seed=seed)
-    for answer in answers:
-        if as_json:
-            _print_json(answer.as_json())
-        elif answer.answer is None:
-            typer.echo(f"error: {answer.question}: {answer.error}", err=True)
-        else:
-            typer.echo(f"{answer.question}: {answer.answer}" if len(answers) > 1 else answer.answer)
-    _notes([answer.note for answer in answers])
-    _exit_for(sum(answer.error is not None for answer in answers), len(answers))
+    records = [answer.as_json() for answer in answers] if as_json else None
+    _print_answers(answers, [answer.question for answer in answers], records)
 
 
 @app.command()
@@ -215,15 +225,8 @@ def classify(
     names = expand_images(images)
     reader = ImageReader.from_specs(encoder, llm, allow_network=allow_network)
     answers = reader.classify(names, template.labels, template=template, shots=demonstrations, seed=seed)
-    for answer in answers:
-        if as_json:
-            _print_json(answer.as_label_json())
-        elif answer.answer is None:
-            typer.echo(f"error: {answer.image}: {answer.error}", err=True)
-        else:
-            typer.echo(f"{answer.image}: {answer.answer}" if len(answers) > 1 else answer.answer)
-    _notes([answer.note for answer in answers])
-    _exit_for(sum(answer.error is not None for answer in answers), len(answers))
+    records = [answer.as_label_json() for answer in answers] if as_json else None
+    _print_answers(answers, [answer.image for answer in answers], records)
 
 
 @app.command()

@@ -90,8 +90,10 @@ class CocaObjective(nn.Module):
         text_latent, text_tokens = coca._encode_text(text)
         length = int(text[captioned].ne(coca.pad_id).sum(1).max()) if len(captioned) else 1
         logits = coca.text_decoder(image_tokens[captioned], text_tokens[captioned, : length - 1])
-        both = torch.stack([image_latent, text_latent]) * image_latent.shape[1] ** 0.5  # values of about unit size
-        words = None if self.words is None else self.words(both)
+        words = None
+        if self.words is not None:
+            both = torch.stack([image_latent, text_latent]) * image_latent.shape[1] ** 0.5  # values of about unit size
+            words = self.words(both)
         return image_latent, text_latent, logits, coca.logit_scale.exp().clamp(max=100.0), words
 
 

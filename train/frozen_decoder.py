@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..encoders.stable_diffusion import load_pipeline
 from .attention import attention_for_training
+from .autoencoder import latent_factor
 from .diffusion import noised_and_target, squared_errors
 from .latents import encode
 from .soft_tokens import padded_ids, soft_embeddings
@@ -38,7 +39,7 @@ class FrozenDecoder(nn.Module):
         self.vae, self.text_encoder, self.unet = vae, text_encoder, unet
         self.tokenizer, self.scheduler = tokenizer, scheduler
         self.num_timesteps: int = scheduler.config["num_train_timesteps"]
-        self.image_size = int(unet.config["sample_size"]) * 2 ** (len(vae.config["block_out_channels"]) - 1)
+        self.image_size = int(unet.config["sample_size"]) * latent_factor(vae)
         freeze(self)
 
     @classmethod
