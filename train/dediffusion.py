@@ -23,7 +23,7 @@ from ..encoders.dediffusion import Dediffusion, DediffusionConfig
 from ..encoders.vocabulary import Vocabulary
 from ..errors import InputError
 from .dediffusion_validation import Validation, draw_validation
-from .diffusion import min_snr_weights
+from .diffusion import checked_timesteps, min_snr_weights
 from .frozen_decoder import Denoising, FrozenDecoder
 from .images import pixels
 from .latents import LatentScenes, SceneSet
@@ -42,7 +42,7 @@ from .soft_tokens import (
     token_embedding,
     word_embeddings,
 )
-from .text_objectives import policy_loss, text_figures, usage_entropy, word_loss
+from .text_objectives import expected_repeats, policy_loss, text_figures, usage_entropy, word_loss
 from .text_teacher import TextTeacher
 
 _NOISE, _TIMESTEP, _GUMBEL = 1, 2, 3  # streams of random numbers
@@ -64,7 +64,8 @@ class DediffusionTraining:
     samples_per_image: texts of one image, at the same noise and timestep, so that they differ in words alone.
     timestep_range: the first timestep to train and the one past the last; None for all.
     shared_noise: one noise for the whole batch. min_snr: the clamp of `diffusion.min_snr_weights`; None for no weights.
-    entropy_weight: of `text_objectives.usage_entropy`, as a reward. clip_weight: of 1 - cosine of image and soft text
+    entropy_weight: of `text_objectives.usage_entropy`, as a reward. repeat_weight: of `text_objectives.
+    expected_repeats`, as a cost. clip_weight: of 1 - cosine of image and soft text
     in the CLIP. caption_weight: of the cross-entropy with the words of that CLIP's (a CoCa's) own captions.
     continuous: any embeddings in the place of words', the upper bound of what text could do; leaves no encoder.
     random_backbone: forget the image tower's weights first; goes with `train_backbone` in the encoder's settings.
@@ -90,6 +91,7 @@ class DediffusionTraining:
     shared_noise: bool = False
     min_snr: float | None = None
     entropy_weight: float = 0.0
+    repeat_weight: float = 0.0
     clip_weight: float = 0.0
     caption_weight: float = 0.0
     continuous: bool = False
@@ -118,10 +120,11 @@ class DediffusionTraining:
     def _check_objective(self) -> None:
         if self.estimator == "policy" and (self.clip_weight or self.continuous):
             raise InputError("clip_weight and continuous need soft words; expected estimator gumbel with them")
-        if self.continuous and (self.entropy_weight or self.clip_weight or self.caption_weight or self.start):
+        of_words = self.entropy_weight or self.repeat_weight or self.clip_weight or self.caption_weight
+        if self.continuous and (of_words or self.start):
             raise InputError(
                 "continuous embeddings have no words to weigh and no encoder to start from; set entropy_weight, "
-                "clip_weight and caption_weight to 0, and leave start out"
+                "repeat_weight, clip_weight and caption_weight to 0, and leave start out"
             )
         if self.random_backbone and (self.start or not self.encoder.get("train_backbone")):
             raise InputError("random_backbone needs train_backbone in the settings of encoder, and goes with no start")
@@ -135,7 +138,7 @@ class DediffusionRecipe:
         self.seed, self.steps = loop.seed, loop.steps
         self.most_objects = _most_objects(config, loop.steps * loop.batch_size - 1)
         self.decoder = FrozenDecoder.from_pretrained(config.decoder)
-        self.timesteps = self._checked_timesteps()
+        self.timesteps = checked_timesteps(config.timestep_range, self.decoder.num_timesteps)
         clip = Clip.from_pretrained(config.clip)
         self.encoder = (
             load_start(config.start, clip, self.decoder) if config.start else new_encoder(config, clip, self.decoder)
@@ -175,6 +178,8 @@ class DediffusionRecipe:
         figures = draw(logits, task, batch["pixels"], step, indices)
         if self.config.entropy_weight:
             figures["loss"] = figures["loss"] - self.config.entropy_weight * usage_entropy(probabilities)
+        if self.config.repeat_weight:
+            figures["loss"] = figures["loss"] + self.config.repeat_weight * expected_repeats(probabilities)
         if self.teacher and self.config.caption_weight:
             words = self.teacher.caption_words(batch["pixels"], logits.shape[1])
             figures["loss"] = figures["loss"] + self.config.caption_weight * word_loss(logits, words)
@@ -249,14 +254,6 @@ class DediffusionRecipe:
             most_objects=self.most_objects,
             timesteps=self.timesteps,
         )
-
-    def _checked_timesteps(self) -> tuple[int, int]:
-        low, high = self.config.timestep_range or (0, self.decoder.num_timesteps)
-        if not 0 <= low < high <= self.decoder.num_timesteps:
-            raise InputError(
-                f"timestep_range is {[low, high]}; expected 0 <= first < end <= {self.decoder.num_timesteps}"
-            )
-        return low, high
 
     def _enable_gradient_checkpointing(self) -> None:
         self.decoder.enable_gradient_checkpointing()

@@ -51,3 +51,11 @@ def _limit(scheduler: Any, capped: Tensor) -> Tensor:
 def squared_errors(predicted: Tensor, target: Tensor) -> Tensor:
     """(B, C, h, w) both -> (B,) float32: the mean squared error of each sample."""
     return F.mse_loss(predicted.float(), target.float(), reduction="none").flatten(1).mean(1)
+
+
+def checked_timesteps(wanted: tuple[int, int] | None, number: int) -> tuple[int, int]:
+    """The first timestep to train and the one past the last, of a schedule with `number`; all of them for None."""
+    low, high = wanted or (0, number)
+    if not 0 <= low < high <= number:
+        raise InputError(f"timestep_range is {[low, high]}; expected 0 <= first < end <= {number}")
+    return low, high

@@ -23,6 +23,18 @@ def usage_entropy(probabilities: Tensor) -> Tensor:
     return entropy(probabilities.mean(0)).mean()
 
 
+def expected_repeats(probabilities: Tensor) -> Tensor:
+    """(B, N, V) -> (): how often a text, its N words drawn independently, says a word that another of its words has
+    said already: the expected number of equal pairs for each word, mean over texts.
+
+    The decoder's gradient pulls all positions towards the same best word, and a word said twice takes the place of
+    another that would tell more.
+    """
+    together = probabilities.sum(1).square().sum(-1)  # (B,): each word with all, itself included
+    alone = probabilities.square().sum((1, 2))
+    return ((together - alone) / probabilities.shape[1]).mean()
+
+
 def leave_one_out_advantages(rewards: Tensor) -> Tensor:
     """(B, K) -> (B, K): how much better each of K texts of one image is than the mean of the others (Kool et al. 2019,
     "Buy 4 REINFORCE samples, get a baseline for free!").

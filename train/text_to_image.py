@@ -21,10 +21,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor, nn
 
 from ..encoders.clip import Clip
+from ..encoders.stable_diffusion import load_pipeline
 from ..errors import InputError
 from .attention import attention_for_training
 from .autoencoder import latent_factor
-from .diffusion import min_snr_weights, noised_and_target, squared_errors
+from .diffusion import checked_timesteps, min_snr_weights, noised_and_target, squared_errors
 from .images import pixels
 from .latents import LatentScenes, SceneSet, encode
 from .loop import LoopConfig, TrainResult, train
@@ -44,7 +45,8 @@ class TextToImageConfig:
 
     clip: folder of a CoCa. autoencoder: folder of an `AutoencoderKL`; its `sample_size` is the images' side in pixels.
     unet: of `UNet2DConditionModel`; the sizes that follow from the two above are filled in.
-    scheduler: of `DDIMScheduler`, the noise schedule to train on and to sample with.
+    scheduler: of `DDIMScheduler`, the noise schedule to train on and to sample with; v-prediction if it says nothing.
+    start: in the place of all four, the folder or hub id of a trained `StableDiffusionPipeline` to go on from.
     source, image_column, text_column: "scenes", or image-text pairs as `pairs.load_pairs` reads them.
     styles, one_object, curriculum: of scenes, see `latents.SceneSet`. scenes: how many there are, their latents kept
     on disk; 0 for fresh scenes without end, encoded in each step.
@@ -53,11 +55,12 @@ class TextToImageConfig:
     timestep_range: the first timestep to train and the one past the last; None for all.
     """
 
-    clip: str
-    autoencoder: str
-    unet: Mapping[str, Any]
     loop: Mapping[str, Any]
-    scheduler: Mapping[str, Any] = field(default_factory=lambda: {"prediction_type": "v_prediction"})
+    clip: str | None = None
+    autoencoder: str | None = None
+    unet: Mapping[str, Any] = field(default_factory=dict)
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+    start: str | None = None
     source: str = "scenes"
     image_column: str = "image"
     text_column: str = "text"
@@ -70,15 +73,16 @@ class TextToImageConfig:
     timestep_range: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        anew = bool(self.clip and self.autoencoder and self.unet)
+        parts = [name for name in ("clip", "autoencoder", "unet", "scheduler") if getattr(self, name)]
+        if bool(self.start) == anew or (self.start and parts):
+            got = [*parts, *(["start"] if self.start else [])]
+            raise InputError(f"got {got}; expected clip, autoencoder and unet for a new model, or start alone to go on")
         if not 0 <= self.caption_dropout < 1 or (self.min_snr is not None and self.min_snr <= 0) or self.scenes < 0:
             raise InputError(
                 f"got caption_dropout={self.caption_dropout}, min_snr={self.min_snr}, scenes={self.scenes}; expected "
                 "a share of at least 0 and less than 1, a clamp above 0 or None, and no negative number of scenes"
             )
-        steps = dict(self.scheduler).get("num_train_timesteps", 1000)
-        low, high = self.timestep_range or (0, steps)
-        if not 0 <= low < high <= steps:
-            raise InputError(f"timestep_range is {[low, high]}; expected 0 <= first < end <= {steps}")
 
 
 class TextToImageRecipe:
@@ -87,13 +91,30 @@ class TextToImageRecipe:
     def __init__(self, config: TextToImageConfig, cache: Path) -> None:
         self.config = config
         self.seed = LoopConfig(**config.loop).seed
+        if config.start:
+            self._load_start(config.start)
+        else:
+            self._build()
+        self.image_size = int(self.vae.config["sample_size"])
+        self.timesteps = checked_timesteps(config.timestep_range, self.scheduler.config.num_train_timesteps)
+        self.source = self._load_source(cache)
+
+    def _build(self) -> None:
+        """A fresh U-Net between a trained autoencoder and the text tower of a trained CoCa."""
+        config = self.config
+        assert config.clip is not None  # `TextToImageConfig` has seen to it, here as below
+        assert config.autoencoder is not None
         self.vae = _frozen(_load_autoencoder(Path(config.autoencoder)))
         text_encoder, self.tokenizer = export_text_encoder(Clip.from_pretrained(Path(config.clip)))
         self.text_encoder = _frozen(text_encoder)
         self.scheduler = new_scheduler(config.scheduler)
-        self.image_size = int(self.vae.config["sample_size"])
         self.model: nn.Module = self._new_unet()
-        self.source = self._load_source(cache)
+
+    def _load_start(self, start: str) -> None:
+        """All parts of a trained pipeline."""
+        pipeline = load_pipeline(start, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        self.vae, self.text_encoder = _frozen(pipeline.vae), _frozen(pipeline.text_encoder)
+        self.tokenizer, self.scheduler, self.model = pipeline.tokenizer, pipeline.scheduler, pipeline.unet
 
     def batch(self, indices: Sequence[int], seed: int) -> dict[str, Tensor]:
         """ids (B, L); latents (B, C, h, w), or where they are not kept pixels (B, 3, H, W) in [-1, 1]."""
@@ -117,7 +138,7 @@ class TextToImageRecipe:
         """The mean squared error of the prediction, weighted where the settings say so."""
         device = batch["ids"].device
         latents = batch["latents"] if "latents" in batch else encode(self.vae.to(device), batch["pixels"])
-        low, high = self.config.timestep_range or (0, self.scheduler.config.num_train_timesteps)
+        low, high = self.timesteps
         timesteps = (low + sample_integers(high - low, self.seed, indices, _TIMESTEP)).to(device)
         noise = sample_noise(latents.shape[1:], self.seed, indices, _NOISE).to(device)
         errors = self.errors(model, latents, self.hidden_states(batch["ids"]), noise, timesteps)
@@ -192,7 +213,7 @@ class TextToImageRecipe:
     def _new_unet(self) -> Any:
         channels = self.vae.config["latent_channels"]
         sizes = {
-            "sample_size": self.image_size // latent_factor(self.vae),
+            "sample_size": int(self.vae.config["sample_size"]) // latent_factor(self.vae),
             "in_channels": channels,
             "out_channels": channels,
             "cross_attention_dim": self.text_encoder.config.hidden_size,
@@ -214,7 +235,7 @@ def new_scheduler(settings: Mapping[str, Any]) -> Any:
     A schedule that ends in pure noise (`rescale_betas_zero_snr`; Lin et al. 2023, arXiv 2305.08891) leaves no image to
     learn from the noise, so it goes with v-prediction alone.
     """
-    settings = {"clip_sample": False, "steps_offset": 1, **settings}
+    settings = {"prediction_type": "v_prediction", "clip_sample": False, "steps_offset": 1, **settings}
     if settings.get("rescale_betas_zero_snr") and settings.get("prediction_type") != "v_prediction":
         raise InputError("rescale_betas_zero_snr needs prediction_type v_prediction")
     try:
@@ -242,9 +263,9 @@ def train_text_to_image(
         modules = {"vae": recipe.vae, "text_encoder": recipe.text_encoder, "unet": recipe.model}
         save_pipeline(out / "model", modules, recipe.tokenizer, recipe.scheduler)
         write_training_record(out / "model", "text-to-image", asdict(config), commit, result)
-        before = Path(config.autoencoder) / "training.json"
-        if before.exists():
-            shutil.copy(before, out / "model" / "vae" / "training.json")
+        before = Path(config.start) / "vae" if config.start else Path(config.autoencoder or "")
+        if (before / "training.json").exists():
+            shutil.copy(before / "training.json", out / "model" / "vae" / "training.json")
     return result
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from textlens.train.soft_tokens import gumbel_noise, sample_words
 from textlens.train.text_objectives import (
+    expected_repeats,
     leave_one_out_advantages,
     policy_loss,
     share_distinct,
@@ -51,6 +52,15 @@ def test_a_better_text_becomes_likelier():
     after = (logits - gradient).log_softmax(-1)
     assert after[0, 0, 2] > after[0, 0, 0]
     assert after[0, 1, 2] > after[0, 1, 1]
+
+
+def test_expected_repeats_is_the_mean_over_drawn_texts():
+    assert expected_repeats(torch.eye(4)[torch.tensor([[0, 0, 0, 2]])]).item() == pytest.approx(6 / 4)
+    assert expected_repeats(torch.eye(4).unsqueeze(0)) == 0
+    logits = torch.tensor([[[0.3, -0.2, 0.1], [0.5, 0.0, -0.4]]])
+    drawn = sample_words(logits.unsqueeze(1), gumbel_noise((20_000, 2, 3), 0, range(1)))[0]  # (K, N)
+    equal = (drawn[:, 0] == drawn[:, 1]).float().mean().item()  # one pair, counted for both of two words
+    assert expected_repeats(logits.softmax(-1)).item() == pytest.approx(equal, abs=0.015)
 
 
 def test_usage_entropy_tells_collapse_from_certainty():

@@ -246,6 +246,22 @@ def test_training_ends_in_a_pipeline_folder(config, tmp_path):
     assert "text_gap" in record["final_metrics"]["validation"]
 
 
+def test_training_goes_on_from_a_pipeline(config, make, recipe, tmp_path):
+    first = train_text_to_image(config, tmp_path / "first")
+    start = tmp_path / "first" / "model"
+    anew = {"clip": None, "autoencoder": None, "unet": {}, "scheduler": {}, "start": str(start)}
+    second = make(**anew)
+    kept = UNet2DConditionModel.from_pretrained(start / "unet")
+    assert all(torch.equal(a, b) for a, b in zip(second.model.parameters(), kept.parameters(), strict=True))
+    assert second.scheduler.config.beta_schedule == "squaredcos_cap_v2"
+    ids = recipe.tokenize(["a red sun"])
+    torch.testing.assert_close(second.hidden_states(ids), recipe.hidden_states(ids), atol=2e-3, rtol=2e-3)  # from fp16
+    train_text_to_image(replace(config, **anew), tmp_path / "second")
+    record = json.loads((tmp_path / "second" / "model" / "training.json").read_text())
+    assert record["started_from"]["final_metrics"]["train"] == first.metrics
+    assert record["settings"]["start"] == str(start)
+
+
 def test_folder_holds_the_averaged_u_net_in_half_precision_and_checkpoints_nothing_frozen(config, tmp_path):
     train_text_to_image(config, tmp_path / "run")
     kept = load_checkpoint(checkpoints(tmp_path / "run")[-1]).tensors
@@ -282,11 +298,14 @@ def test_bad_settings_are_errors(config, make, folder):
     for settings, message in (
         ({"caption_dropout": 1.0}, "caption_dropout=1.0"),
         ({"min_snr": 0.0}, "min_snr=0.0"),
-        ({"timestep_range": (500, 1001)}, "<= 1000"),
         ({"scenes": -1}, "scenes=-1"),
+        ({"start": "weights"}, "start alone"),
+        ({"clip": None}, "expected clip"),
     ):
         with pytest.raises(InputError, match=message):
             replace(config, **settings)
+    with pytest.raises(InputError, match="<= 1000"):
+        make(timestep_range=(500, 1001))
     with pytest.raises(InputError, match="in_channels"):
         make(unet=UNET | {"in_channels": 4})
     with pytest.raises(InputError, match="cannot build a U-Net"):
@@ -294,7 +313,7 @@ def test_bad_settings_are_errors(config, make, folder):
     with pytest.raises(InputError, match="no AutoencoderKL"):
         make(autoencoder=str(folder / "missing"))
     with pytest.raises(InputError, match="v_prediction"):
-        new_scheduler({"rescale_betas_zero_snr": True})
+        new_scheduler({"rescale_betas_zero_snr": True, "prediction_type": "epsilon"})
     with pytest.raises(InputError, match="DDIMScheduler"):
         new_scheduler({"beta_schedule": "loud"})
 
