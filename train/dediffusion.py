@@ -8,6 +8,7 @@ go on with the *exact* loss of texts that are drawn word by word, by policy grad
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -22,6 +23,7 @@ from ..encoders.clip_checkpoint import build_model, preprocess_of
 from ..encoders.dediffusion import Dediffusion, DediffusionConfig
 from ..encoders.vocabulary import Vocabulary
 from ..errors import InputError
+from .attention import attention_for_training
 from .dediffusion_validation import Validation, draw_validation
 from .diffusion import checked_timesteps, min_snr_weights
 from .frozen_decoder import Denoising, FrozenDecoder
@@ -168,6 +170,13 @@ class DediffusionRecipe:
         self, model: nn.Module, batch: dict[str, Tensor], *, step: int, indices: Sequence[int]
     ) -> dict[str, Tensor]:
         """The loss to train on, the decoder's own beneath it (`diffusion`), and figures of the text."""
+        # What is computed again in the backward pass would be so outside of the context, with another kernel.
+        with nullcontext() if self.config.gradient_checkpointing else attention_for_training(batch["pixels"].device):
+            return self._loss(model, batch, step, indices)
+
+    def _loss(
+        self, model: nn.Module, batch: dict[str, Tensor], step: int, indices: Sequence[int]
+    ) -> dict[str, Tensor]:
         task = self._draw_task(batch, step, indices)
         written = model(batch["pixels"])  # (B, N, V) logits, or (B, N, D) of continuous embeddings
         if self.config.continuous:

@@ -75,7 +75,10 @@ def save_tokenizer(pieces: SentencePieceProcessor, folder: Path, max_length: int
 
 
 def llama_tokenizer(pieces: SentencePieceProcessor, max_length: int) -> LlamaTokenizer:
-    """The same vocabulary as a `transformers.LlamaTokenizer`, which puts <s> in front of every text."""
+    """The same vocabulary as a `transformers.LlamaTokenizer`, which puts <s> in front of every text.
+
+    "</s>" within a text is spelled letter by letter, as sentencepiece does it: no text can end itself.
+    """
     from transformers import LlamaTokenizer
 
     vocab = {pieces.id_to_piece(i): i for i in range(pieces.get_piece_size())}
@@ -89,6 +92,7 @@ def llama_tokenizer(pieces: SentencePieceProcessor, max_length: int) -> LlamaTok
         add_bos_token=True,
         add_eos_token=False,
         add_prefix_space=False,
+        split_special_tokens=True,
         clean_up_tokenization_spaces=False,
         model_max_length=max_length,
     )
