@@ -334,8 +334,9 @@ CHANGES: dict[str, dict[str, object]] = {
     "queries-10": {"num_queries": 10},
     "queries-15": {"num_queries": 15},
     "punctuation": {"keep_punctuation": True},
-    "tau-high": {"tau_end": 1.0},
-    "tau-low": {"tau_start": 0.3},
+    "tau-high": {"tau_end": 2.0},
+    "tau-low": {"tau_start": 0.35},
+    "repeats": {"repeat_weight": 0.0},
     "hard": {"hard": True},
     "random-backbone": {"random_backbone": True, "train_backbone": True},
 }
@@ -362,5 +363,6 @@ def test_the_second_decoder_is_another_network_on_the_same_data() -> None:
     assert one.unet["down_block_types"] != other.unet["down_block_types"]
     assert one.scheduler["prediction_type"] != other.scheduler["prediction_type"]
     assert one.loop["seed"] != other.loop["seed"]
-    for name in ("clip", "autoencoder", "source", "styles", "scenes"):
+    assert other.autoencoder == "weights/text_to_image/vae"  # that of the first
+    for name in ("clip", "source", "styles", "scenes"):
         assert getattr(one, name) == getattr(other, name)
