@@ -13,6 +13,7 @@ _PUBLIC = {
     "LoadedImage": ".encoders.images",
     "Scene": ".train.scenes",
     "TextlensError": ".errors",
+    "TextlensToolkit": ".agent.toolkit",
     "load_encoder": ".encoders.registry",
     "load_image": ".encoders.images",
     "load_images": ".encoders.images",

@@ -31,7 +31,7 @@ Encoders = Annotated[
     ),
 ]
 LanguageModelSpec = Annotated[
-    str, typer.Option("--llm", help="Language model: tiny, http://HOST:PORT/v1[#MODEL], vllm:MODEL or hf:MODEL.")
+    str, typer.Option("--llm", help="Language model: tiny, http://HOST:PORT/v1\\[#MODEL], vllm:MODEL or hf:MODEL.")
 ]
 NumFewshot = Annotated[
     int | None, typer.Option(min=0, help="How many of the shots, drawn by the seed; by default all of them.")
@@ -263,6 +263,35 @@ def upsample(
         if made.error:
             typer.echo(f"error: {made.original}: {made.error}", err=True)
     _exit_for(sum(one.upsampled.error is not None for one in rewrites), len(rewrites))
+
+
+@app.command()
+def chat(
+    images: Annotated[list[str], typer.Argument(help="Image files, folders, globs, data URLs to talk about.")],
+    llm: Annotated[
+        str,
+        typer.Option(help="A chat model that calls tools, on an OpenAI-compatible server: http://HOST:PORT/v1#MODEL."),
+    ],
+    question: Annotated[
+        list[str] | None,
+        typer.Option("--question", "-q", help="Answer this (and the next -q) instead of asking for more."),
+    ] = None,
+    encoder: Encoders = None,
+    reader: Annotated[
+        str, typer.Option(help="Language model inside the tools: tiny, http://HOST:PORT/v1, vllm:MODEL, hf:MODEL.")
+    ] = "tiny",
+    decoder: Annotated[
+        str | None,
+        typer.Option(help="Folder or hub id of a diffusers StableDiffusionPipeline; by default the small one."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder where drawings may be saved.")] = None,
+    allow_network: Network = False,
+) -> None:
+    """Talk about images with a chat model that sees them through the tools alone. Ctrl-D or Ctrl-C ends it."""
+    from .agent.chat import chat as converse
+
+    settings: dict[str, Any] = {"encoders": encoder, "reader": reader, "decoder": decoder, "output_folder": out}
+    _exit_for(*converse(images, llm, question or (), allow_network=allow_network, **settings))
 
 
 @app.command()

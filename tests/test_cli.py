@@ -98,6 +98,8 @@ def test_one_bad_image_loses_no_other(pictures):
         (("classify", "a.png", "--labels", "a,,b"), "cannot stand in a prompt"),
         (("classify", "a.png", "--labels", "a,b", "--shots", "none"), "no folder none/a"),
         (("upsample", "a cat", "--llm", "hf:/nowhere"), "/nowhere"),
+        (("chat", "a.png", "--llm", "http://localhost:9/v1#m", "-q", "?"), "a.png"),
+        (("chat", "a.png"), "--llm"),
         (("train", "coca", "--config", "none.yaml", "--out", "out"), "none.yaml"),
         (("train", "cocoa", "--config", "none.yaml", "--out", "out"), "cocoa"),
     ],
