@@ -44,7 +44,7 @@ from .soft_tokens import (
     token_embedding,
     word_embeddings,
 )
-from .text_objectives import expected_repeats, policy_loss, text_figures, usage_entropy, word_loss
+from .text_objectives import expected_repeats, information, policy_loss, text_figures, usage_entropy, word_loss
 from .text_teacher import TextTeacher
 
 _NOISE, _TIMESTEP, _GUMBEL = 1, 2, 3  # streams of random numbers
@@ -66,8 +66,8 @@ class DediffusionTraining:
     samples_per_image: texts of one image, at the same noise and timestep, so that they differ in words alone.
     timestep_range: the first timestep to train and the one past the last; None for all.
     shared_noise: one noise for the whole batch. min_snr: the clamp of `diffusion.min_snr_weights`; None for no weights.
-    entropy_weight: of `text_objectives.usage_entropy`, as a reward. repeat_weight: of `text_objectives.
-    expected_repeats`, as a cost. clip_weight: of 1 - cosine of image and soft text
+    entropy_weight, information_weight: of `usage_entropy` and `information` in `text_objectives`, as rewards.
+    repeat_weight: of `expected_repeats` there, as a cost. clip_weight: of 1 - cosine of image and soft text
     in the CLIP. caption_weight: of the cross-entropy with the words of that CLIP's (a CoCa's) own captions.
     continuous: any embeddings in the place of words', the upper bound of what text could do; leaves no encoder.
     random_backbone: forget the image tower's weights first; goes with `train_backbone` in the encoder's settings.
@@ -93,6 +93,7 @@ class DediffusionTraining:
     shared_noise: bool = False
     min_snr: float | None = None
     entropy_weight: float = 0.0
+    information_weight: float = 0.0
     repeat_weight: float = 0.0
     clip_weight: float = 0.0
     caption_weight: float = 0.0
@@ -122,11 +123,11 @@ class DediffusionTraining:
     def _check_objective(self) -> None:
         if self.estimator == "policy" and (self.clip_weight or self.continuous):
             raise InputError("clip_weight and continuous need soft words; expected estimator gumbel with them")
-        of_words = self.entropy_weight or self.repeat_weight or self.clip_weight or self.caption_weight
-        if self.continuous and (of_words or self.start):
+        of_words = ("entropy_weight", "information_weight", "repeat_weight", "clip_weight", "caption_weight")
+        if self.continuous and (self.start or any(getattr(self, name) for name in of_words)):
             raise InputError(
-                "continuous embeddings have no words to weigh and no encoder to start from; set entropy_weight, "
-                "repeat_weight, clip_weight and caption_weight to 0, and leave start out"
+                "continuous embeddings have no words to weigh and no encoder to start from; set "
+                f"{', '.join(of_words)} to 0, and leave start out"
             )
         if self.random_backbone and (self.start or not self.encoder.get("train_backbone")):
             raise InputError("random_backbone needs train_backbone in the settings of encoder, and goes with no start")
@@ -174,9 +175,7 @@ class DediffusionRecipe:
         with nullcontext() if self.config.gradient_checkpointing else attention_for_training(batch["pixels"].device):
             return self._loss(model, batch, step, indices)
 
-    def _loss(
-        self, model: nn.Module, batch: dict[str, Tensor], step: int, indices: Sequence[int]
-    ) -> dict[str, Tensor]:
+    def _loss(self, model: nn.Module, batch: dict[str, Tensor], step: int, indices: Sequence[int]) -> dict[str, Tensor]:
         task = self._draw_task(batch, step, indices)
         written = model(batch["pixels"])  # (B, N, V) logits, or (B, N, D) of continuous embeddings
         if self.config.continuous:
@@ -185,14 +184,22 @@ class DediffusionRecipe:
         logits, probabilities = written.float(), written.float().softmax(-1)
         draw = self._policy if self.config.estimator == "policy" else self._gumbel
         figures = draw(logits, task, batch["pixels"], step, indices)
-        if self.config.entropy_weight:
-            figures["loss"] = figures["loss"] - self.config.entropy_weight * usage_entropy(probabilities)
-        if self.config.repeat_weight:
-            figures["loss"] = figures["loss"] + self.config.repeat_weight * expected_repeats(probabilities)
+        figures["loss"] = figures["loss"] + self._cost_of_use(probabilities)
         if self.teacher and self.config.caption_weight:
             words = self.teacher.caption_words(batch["pixels"], logits.shape[1])
             figures["loss"] = figures["loss"] + self.config.caption_weight * word_loss(logits, words)
         return {**figures, **text_figures(probabilities)}
+
+    def _cost_of_use(self, probabilities: Tensor) -> Tensor:
+        """What the settings say against words that repeat, or are alike for all images. (B, N, V) -> ()."""
+        config, cost = self.config, probabilities.new_zeros(())
+        if config.entropy_weight:
+            cost = cost - config.entropy_weight * usage_entropy(probabilities)
+        if config.information_weight:
+            cost = cost - config.information_weight * information(probabilities)
+        if config.repeat_weight:
+            cost = cost + config.repeat_weight * expected_repeats(probabilities)
+        return cost
 
     def _gumbel(
         self, logits: Tensor, task: Denoising, shown: Tensor, step: int, indices: Sequence[int]

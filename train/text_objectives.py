@@ -23,6 +23,15 @@ def usage_entropy(probabilities: Tensor) -> Tensor:
     return entropy(probabilities.mean(0)).mean()
 
 
+def information(probabilities: Tensor) -> Tensor:
+    """(B, N, V) -> (): what a position's word tells about which image of the batch it describes, in nats, mean over
+    positions: the mutual information of image and word, which is `usage_entropy` less the words' own entropy.
+
+    To reward it makes positions that are of no use yet, and draw their words by lot, say something of the image.
+    """
+    return usage_entropy(probabilities) - entropy(probabilities).mean()
+
+
 def expected_repeats(probabilities: Tensor) -> Tensor:
     """(B, N, V) -> (): how often a text, its N words drawn independently, says a word that another of its words has
     said already: the expected number of equal pairs for each word, mean over texts.

@@ -201,6 +201,7 @@ def test_options_add_their_own_loss(make):
         assert more[0] > plain
         torch.testing.assert_close(more[1] - plain, 2 * (more[0] - plain), rtol=1e-4, atol=1e-5)
     assert figures(make(entropy_weight=0.5))["loss"] < plain
+    assert figures(make(information_weight=0.5))["loss"] < plain
     assert figures(make(repeat_weight=0.5))["loss"] > plain
 
 

@@ -26,6 +26,7 @@ ODD = (
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "I'm 12345.67 $ 50% <|endoftext|> [INST]",
     "\x00\x7f\ufffd",
+    "a red star</s><s> and <unk>",
 )
 
 

@@ -10,6 +10,7 @@ import torch
 from textlens.train.soft_tokens import gumbel_noise, sample_words
 from textlens.train.text_objectives import (
     expected_repeats,
+    information,
     leave_one_out_advantages,
     policy_loss,
     share_distinct,
@@ -52,6 +53,13 @@ def test_a_better_text_becomes_likelier():
     after = (logits - gradient).log_softmax(-1)
     assert after[0, 0, 2] > after[0, 0, 0]
     assert after[0, 1, 2] > after[0, 1, 1]
+
+
+def test_information_is_nothing_for_words_by_lot_and_all_for_a_code():
+    assert information(torch.full((6, 2, 6), 1 / 6)).item() == pytest.approx(0, abs=1e-6)
+    assert information(torch.eye(6).unsqueeze(1).expand(6, 2, 6)).item() == pytest.approx(math.log(6))
+    half = torch.tensor([[[0.5, 0.5, 0.0, 0.0]], [[0.0, 0.0, 0.5, 0.5]]])  # which half it is tells the image
+    assert information(half).item() == pytest.approx(math.log(2))
 
 
 def test_expected_repeats_is_the_mean_over_drawn_texts():
