@@ -11,7 +11,8 @@ from torch import Tensor
 
 def entropy(probabilities: Tensor) -> Tensor:
     """(..., V) -> (...): in nats."""
-    return torch.special.entr(probabilities).sum(-1)
+    # At 0 the slope is infinite, and a softmax that has come down to 0 would make no number of it.
+    return torch.special.entr(probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny)).sum(-1)
 
 
 def usage_entropy(probabilities: Tensor) -> Tensor:

@@ -62,6 +62,12 @@ def test_information_is_nothing_for_words_by_lot_and_all_for_a_code():
     assert information(half).item() == pytest.approx(math.log(2))
 
 
+def test_information_of_words_that_are_certain_has_a_finite_gradient():
+    logits = torch.tensor([[[200.0, 0.0, 0.0]], [[0.0, 200.0, 0.0]]], requires_grad=True)  # others underflow to 0
+    (gradient,) = torch.autograd.grad(information(logits.softmax(-1)), logits)
+    assert gradient.isfinite().all()
+
+
 def test_expected_repeats_is_the_mean_over_drawn_texts():
     assert expected_repeats(torch.eye(4)[torch.tensor([[0, 0, 0, 2]])]).item() == pytest.approx(6 / 4)
     assert expected_repeats(torch.eye(4).unsqueeze(0)) == 0
