@@ -72,7 +72,7 @@ class Dediffusion:
         clip: the backbone. tokenizer, token_embeddings (total, W): of the text encoder that will read the words; the
         second is for the tied head alone. `config` may leave out what these decide.
         """
-        vocabulary = Vocabulary.from_tokenizer(tokenizer, keep_punctuation=config.keep_punctuation)
+        vocabulary = config.vocabulary(tokenizer)
         kept = None if token_embeddings is None else _kept_rows(token_embeddings, vocabulary)
         filled = config.filled_in(clip, len(vocabulary), 0 if kept is None else kept.shape[1])
         return cls(DediffusionModel(filled, clip, kept).to(clip.device), tokenizer, vocabulary)
@@ -165,7 +165,7 @@ class Dediffusion:
         tokenizer = _load_tokenizer(folder / TOKENIZER_NAME)
         clip = backbone or checkpoint.load_clip(config.backbone, folder, KIND, device)
         _check_backbone(config, clip)
-        vocabulary = Vocabulary.from_tokenizer(tokenizer, keep_punctuation=config.keep_punctuation)
+        vocabulary = config.vocabulary(tokenizer)
         model = DediffusionModel(config, clip, torch.zeros(config.vocabulary_size, config.text_width))
         checkpoint.load_weights(model, folder / WEIGHTS_NAME)
         return cls(model.to(device), tokenizer, vocabulary, spec=spec)

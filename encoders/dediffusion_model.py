@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -20,8 +20,11 @@ from ..errors import InputError
 from .checkpoint import space_of
 from .memory import space_name
 from .pooler import AttentionalPooler
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
     from .clip import Clip
 
 Head = Literal["linear", "tied"]
@@ -34,7 +37,7 @@ class DediffusionConfig:
 
     head: "linear" (the paper's), or "tied": each query is projected to the text encoder's width and compared (cosine
     times a learnt scale, `logit_scale` at first) with the frozen token embeddings of the kept words.
-    keep_punctuation: of `Vocabulary`.
+    keep_punctuation, words: of `Vocabulary`.
     train_backbone: train the image tower too; then it is saved with the rest, and `backbone` gives its architecture.
     The others are filled in by `Dediffusion.new`. backbone: "model/tag" of open_clip, or a folder relative to the
     checkpoint's own if it starts with ".". patch_width, vocabulary_size, text_width: of the backbone's patch tokens,
@@ -49,6 +52,7 @@ class DediffusionConfig:
     head: Head = "tied"
     logit_scale: float = 1 / 0.07
     keep_punctuation: bool = False
+    words: Sequence[str] | None = None
     train_backbone: bool = False
     backbone: str = ""
     patch_width: int = 0
@@ -68,6 +72,10 @@ class DediffusionConfig:
                 f"got mlp_ratio={self.mlp_ratio}, logit_scale={self.logit_scale}; "
                 f"expected above 0, and above 0 up to {MAX_LOGIT_SCALE:g}"
             )
+
+    def vocabulary(self, tokenizer: CLIPTokenizer) -> Vocabulary:
+        """The words of the text encoder's tokenizer that may be written."""
+        return Vocabulary.from_tokenizer(tokenizer, keep_punctuation=self.keep_punctuation, words=self.words)
 
     @property
     def space(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 END_OF_WORD = "</w>"
 KEPT = "kept"
-REASONS = ("special", "not a whole word", "does not survive", "control", "punctuation")
+REASONS = ("special", "not a whole word", "does not survive", "control", "punctuation", "not among the given words")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,8 @@ class Vocabulary:
     ids: LongTensor (V,), ascending. words: their V texts. total: tokens of the tokenizer. excluded: how many went, by
     reason, each token under the first that holds: "special"; "not a whole word" (a piece that goes on, or a bare byte);
     "does not survive" (decoding and encoding gives other ids, as for the upper case that CLIP never writes);
-    "control" (control and format characters); "punctuation" (anything but letters and digits, so symbols too).
+    "control" (control and format characters); "punctuation" (anything but letters and digits, so symbols too);
+    "not among the given words", where there are such.
     """
 
     tokenizer: CLIPTokenizer
@@ -38,21 +39,32 @@ class Vocabulary:
     excluded: Mapping[str, int]
 
     @classmethod
-    def from_tokenizer(cls, tokenizer: CLIPTokenizer, *, keep_punctuation: bool = False) -> Vocabulary:
-        """keep_punctuation: keep punctuation and symbols that survive, for the paper's ablation.
+    def from_tokenizer(
+        cls, tokenizer: CLIPTokenizer, *, keep_punctuation: bool = False, words: Collection[str] | None = None
+    ) -> Vocabulary:
+        """keep_punctuation: keep punctuation and symbols that survive, for the paper's ablation. words: keep none but
+        these, such as those that the decoder has learnt; None for all.
 
         Raises `InputError` for a tokenizer without a single such token, as one that marks no ends of words.
         """
         total = len(tokenizer)
         verdicts, texts = _judge(tokenizer, total)
-        kept = [i for i in range(total) if verdicts[i] == KEPT or (keep_punctuation and verdicts[i] == "punctuation")]
+        if keep_punctuation:
+            verdicts = [KEPT if verdict == "punctuation" else verdict for verdict in verdicts]
+        if words is not None:
+            wanted = set(words)
+            verdicts = [REASONS[-1] if v == KEPT and texts[i] not in wanted else v for i, v in enumerate(verdicts)]
+        kept = [i for i, verdict in enumerate(verdicts) if verdict == KEPT]
         if not kept:
             raise InputError(
                 f"no token of this {type(tokenizer).__name__} is a whole word that survives decoding and encoding; "
                 f"expected a CLIPTokenizer, whose tokens end words with {END_OF_WORD!r}"
+                + ("" if words is None else f", and one of the {len(set(words))} given words")
             )
         counts = Counter(verdicts)
-        excluded = {reason: counts[reason] for reason in REASONS if not (keep_punctuation and reason == "punctuation")}
+        unasked = {"punctuation"} if keep_punctuation else set()
+        unasked |= {REASONS[-1]} if words is None else set()
+        excluded = {reason: counts[reason] for reason in REASONS if reason not in unasked}
         return cls(tokenizer, torch.tensor(kept), tuple(texts[i] for i in kept), total, excluded)
 
     def __len__(self) -> int:

@@ -24,6 +24,7 @@ from ..encoders.decap_decoder import DecapDecoder
 from ..encoders.memory import CaptionSpace, SupportMemory, space_name
 from ..encoders.memory_build import embed_texts
 from ..errors import InputError
+from .attention import attention_for_training
 from .decap_data import Embeddings, cached_embeddings, caption_ids, load_captions, vocabulary_size
 from .loop import LoopConfig, TrainResult, train
 from .randomness import sample_generator, sample_noise
@@ -115,7 +116,8 @@ class DecapRecipe:
         if self.config.projected:
             embeddings = self._project(embeddings, batch["own_entry"])
         counted = labels != IGNORED
-        logits = model(embeddings, batch["ids"], counted).float()  # (K, V), K the tokens of the whole batch
+        with attention_for_training(embeddings.device):
+            logits = model(embeddings, batch["ids"], counted).float()  # (K, V), K the tokens of the whole batch
         loss = F.cross_entropy(logits, labels[counted], label_smoothing=self.config.label_smoothing)
         return {"loss": loss, "token_accuracy": _accuracy(logits, labels[counted])}
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from ..encoders.clip import Clip
 from ..encoders.clip_checkpoint import build_model, preprocess_of
 from ..encoders.dediffusion import Dediffusion, DediffusionConfig
-from ..encoders.vocabulary import Vocabulary
 from ..errors import InputError
 from .attention import attention_for_training
+from .captions import caption_words
 from .dediffusion_validation import Validation, draw_validation
 from .diffusion import checked_timesteps, min_snr_weights
 from .frozen_decoder import Denoising, FrozenDecoder
@@ -31,7 +31,7 @@ from .images import pixels
 from .latents import LatentScenes, SceneSet
 from .loop import LoopConfig, TrainResult, train
 from .pairs import PairSource, ScenePairs, load_pairs
-from .randomness import sample_integers, sample_noise, sample_subsets
+from .randomness import sample_integers, sample_noise
 from .scenes import MAX_OBJECTS
 from .settings import current_commit, write_training_record
 from .soft_tokens import (
@@ -45,19 +45,16 @@ from .soft_tokens import (
     word_embeddings,
 )
 from .text_objectives import (
-    change_loss,
     expected_repeats,
     information,
     policy_loss,
-    proposed_words,
     text_figures,
     usage_entropy,
     word_loss,
 )
 from .text_teacher import TextTeacher
 
-_NOISE, _TIMESTEP, _GUMBEL, _PLACES = 1, 2, 3, 4  # streams of random numbers
-ESTIMATORS = ("gumbel", "policy", "search")
+_NOISE, _TIMESTEP, _GUMBEL = 1, 2, 3  # streams of random numbers
 _STYLES = {"short": 1.0}  # captions of scenes, which nothing here reads
 
 
@@ -68,13 +65,13 @@ class DediffusionTraining:
     decoder: folder or hub id of a diffusers `StableDiffusionPipeline`. clip: the image backbone, folder or "model/tag".
     encoder: of `DediffusionConfig`. start: folder of a trained encoder to go on from, for a second stage; `encoder` is
     then that one's. None starts anew.
+    caption_styles: the encoder may write none but the words of scenes' captions in these styles, those of the decoder's
+    own training; words that a decoder never met mean something to it by accident. () for all words.
     source, image_column: "scenes", or images as `pairs.load_pairs` reads them; captions are not read.
     curriculum, one_object: of scenes, see `latents.SceneSet`. scenes: how many there are, their latents kept on disk;
     0 for fresh scenes without end, encoded in each step as other images are.
     estimator: "gumbel" mixes words, at a temperature that goes from tau_start to tau_end; `hard` is straight-through.
-    "policy" draws `samples_per_image` texts from the softmax, scores each exactly, and needs at least 2. "search" tries
-    `samples_per_image` changes of one word each, which the decoder's gradient at the encoder's own text proposes,
-    scores each exactly, and teaches the encoder those that help.
+    "policy" draws `samples_per_image` texts from the softmax, scores each exactly, and needs at least 2.
     samples_per_image: texts of one image, at the same noise and timestep, so that they differ in words alone.
     timestep_range: the first timestep to train and the one past the last; None for all.
     shared_noise: one noise for the whole batch. min_snr: the clamp of `diffusion.min_snr_weights`; None for no weights.
@@ -90,13 +87,14 @@ class DediffusionTraining:
     clip: str
     loop: Mapping[str, Any]
     encoder: Mapping[str, Any] = field(default_factory=dict)
+    caption_styles: Sequence[str] = ()
     start: str | None = None
     source: str = "scenes"
     image_column: str = "image"
     scenes: int = 0
     curriculum: Mapping[int, int] = field(default_factory=dict)
     one_object: float = 0.0
-    estimator: Literal["gumbel", "policy", "search"] = "gumbel"
+    estimator: Literal["gumbel", "policy"] = "gumbel"
     tau_start: float = 2.0
     tau_end: float = 0.3
     hard: bool = False
@@ -115,8 +113,8 @@ class DediffusionTraining:
     validation_images: int = 256
 
     def __post_init__(self) -> None:
-        if self.estimator not in ESTIMATORS:
-            raise InputError(f"unknown estimator {self.estimator!r}: expected one of {', '.join(ESTIMATORS)}")
+        if self.estimator not in ("gumbel", "policy"):
+            raise InputError(f"unknown estimator {self.estimator!r}: expected gumbel or policy")
         least = 2 if self.estimator == "policy" else 1
         if self.samples_per_image < least or self.validation_images < 1 or self.scenes < 0:
             raise InputError(
@@ -133,7 +131,7 @@ class DediffusionTraining:
         self._check_objective()
 
     def _check_objective(self) -> None:
-        if self.estimator != "gumbel" and (self.clip_weight or self.continuous):
+        if self.estimator == "policy" and (self.clip_weight or self.continuous):
             raise InputError("clip_weight and continuous need soft words; expected estimator gumbel with them")
         of_words = ("entropy_weight", "information_weight", "repeat_weight", "clip_weight", "caption_weight")
         if self.continuous and (self.start or any(getattr(self, name) for name in of_words)):
@@ -158,11 +156,6 @@ class DediffusionRecipe:
         self.encoder = (
             load_start(config.start, clip, self.decoder) if config.start else new_encoder(config, clip, self.decoder)
         )
-        if config.estimator == "search" and config.samples_per_image > self.encoder.config.num_queries:
-            raise InputError(
-                f"samples_per_image is {config.samples_per_image}; expected at most one change for each of the "
-                f"{self.encoder.config.num_queries} words"
-            )
         self.clip, self.vocabulary = self.encoder.clip, self.encoder.vocabulary
         self.model: nn.Module = self.encoder.model
         self.teacher = TextTeacher(clip, self.vocabulary) if config.clip_weight or config.caption_weight else None
@@ -199,7 +192,7 @@ class DediffusionRecipe:
             losses = task.losses(self.decoder, self.decoder.encode_soft(written))
             return {"loss": self._weighted(losses, task).mean(), "diffusion": losses.detach().mean()}
         logits, probabilities = written.float(), written.float().softmax(-1)
-        draw = {"gumbel": self._gumbel, "policy": self._policy, "search": self._search}[self.config.estimator]
+        draw = self._policy if self.config.estimator == "policy" else self._gumbel
         figures = draw(logits, task, batch["pixels"], step, indices)
         figures["loss"] = figures["loss"] + self._cost_of_use(probabilities)
         if self.teacher and self.config.caption_weight:
@@ -243,31 +236,6 @@ class DediffusionRecipe:
             losses = task.losses(self.decoder, self.decoder.encode_ids(ids))  # (B, K)
         loss = policy_loss(logits, words, -self._weighted(losses, task))
         return {"loss": loss, "diffusion": losses.mean(), "spread": losses.std(1).mean()}
-
-    def _search(
-        self, logits: Tensor, task: Denoising, shown: Tensor, step: int, indices: Sequence[int]
-    ) -> dict[str, Tensor]:
-        """One word changed, as the gradient at the encoder's own text proposes, and what the exact loss says of it.
-
-        `gain`: by how much the best of an image's changes lowers its loss; `helpful`: the share of changes that do.
-        """
-        words = logits.argmax(-1)  # (B, N)
-        known = word_embeddings(self.decoder.text_encoder, self.vocabulary.ids)  # (V, D)
-        embeddings = known[words].requires_grad_()
-        before = self._weighted(task.losses(self.decoder, self.decoder.encode_soft(embeddings)), task)  # (B, 1)
-        (slope,) = torch.autograd.grad(before.sum(), embeddings)  # (B, N, D)
-        with torch.no_grad():
-            places = sample_subsets(self.config.samples_per_image, words.shape[1], self.seed, indices, _PLACES)
-            places = places.to(words.device)
-            noise = self._gumbel_noise(logits[:, :1], indices).squeeze(2)  # (B, K, V)
-            tried = proposed_words(slope, known, places, noise)  # (B, K)
-            texts = (
-                words.unsqueeze(1).repeat(1, places.shape[1], 1).scatter_(2, places.unsqueeze(2), tried.unsqueeze(2))
-            )
-            hidden = self.decoder.encode_ids(self.vocabulary.ids.to(words.device)[texts.flatten(0, 1)])
-            gains = before - self._weighted(task.losses(self.decoder, hidden), task)  # (B, K)
-        figures = {"diffusion": before.detach().mean(), "gain": gains.max(1).values.clamp(min=0).mean()}
-        return {"loss": change_loss(logits, places, tried, gains), **figures, "helpful": gains.gt(0).float().mean()}
 
     def _gumbel_noise(self, logits: Tensor, indices: Sequence[int]) -> Tensor:
         shape = (self.config.samples_per_image, *logits.shape[1:])
@@ -350,7 +318,10 @@ def new_encoder(config: DediffusionTraining, clip: Clip, decoder: FrozenDecoder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(LoopConfig(**config.loop).seed)
         backbone = _forgetful(clip) if config.random_backbone else clip
-        encoder = Dediffusion.new(DediffusionConfig(**config.encoder), backbone, decoder.tokenizer, embeddings)
+        settings = dict(config.encoder)
+        if config.caption_styles:
+            settings["words"] = caption_words(config.caption_styles)
+        encoder = Dediffusion.new(DediffusionConfig(**settings), backbone, decoder.tokenizer, embeddings)
         if config.continuous:
             head = nn.Linear(encoder.config.width, embeddings.shape[1])
             nn.init.normal_(head.weight, std=float(embeddings.std()) * encoder.config.width**-0.5)
@@ -362,7 +333,7 @@ def new_encoder(config: DediffusionTraining, clip: Clip, decoder: FrozenDecoder)
 def load_start(folder: str, clip: Clip, decoder: FrozenDecoder) -> Dediffusion:
     """A trained encoder to go on with, in fp32. Raises `InputError` where its words are not those of the decoder."""
     encoder = Dediffusion.from_pretrained(folder, backbone=clip)
-    kept = Vocabulary.from_tokenizer(decoder.tokenizer, keep_punctuation=encoder.config.keep_punctuation)
+    kept = encoder.config.vocabulary(decoder.tokenizer)
     if not torch.equal(kept.ids, encoder.vocabulary.ids) or kept.words != encoder.vocabulary.words:
         raise InputError(f"the encoder in {folder} was trained for the words of another text encoder; start anew")
     return encoder

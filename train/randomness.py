@@ -42,8 +42,3 @@ def sample_noise(shape: Sequence[int], seed: int, indices: Sequence[int], stream
 def sample_integers(high: int, seed: int, indices: Sequence[int], stream: int = 0) -> Tensor:
     """Uniform integers in [0, high), such as timesteps: (len(indices),) int64 on the CPU, keyed as `sample_noise`."""
     return torch.tensor([sample_rng(seed, i, stream).randrange(high) for i in indices], dtype=torch.int64)
-
-
-def sample_subsets(size: int, high: int, seed: int, indices: Sequence[int], stream: int = 0) -> Tensor:
-    """`size` different integers in [0, high) for each sample: (len(indices), size) int64 on the CPU."""
-    return torch.tensor([sample_rng(seed, i, stream).sample(range(high), size) for i in indices], dtype=torch.int64)

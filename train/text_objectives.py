@@ -63,33 +63,6 @@ def policy_loss(logits: Tensor, words: Tensor, rewards: Tensor) -> Tensor:
     return -(leave_one_out_advantages(rewards).detach() * log_probability).mean()
 
 
-PROPOSAL_SHARPNESS = 2.0  # per standard deviation of a place's scores: the best few of thousands of words
-
-
-def proposed_words(slope: Tensor, known: Tensor, places: Tensor, noise: Tensor) -> Tensor:
-    """A word to try in each of some places: drawn from those that promise most by the loss's gradient there, as in
-    HotFlip (Ebrahimi et al. 2018, arXiv 1712.06751).
-
-    slope (B, N, D): the gradient with respect to the embeddings that are in place; known (V, D): those of all words;
-    places (B, K) positions; noise (B, K, V), of Gumbel's distribution -> (B, K) word numbers.
-    """
-    there = slope.gather(1, places.unsqueeze(2).expand(-1, -1, slope.shape[2]))  # (B, K, D)
-    promise = -(there.float() @ known.float().T)  # (B, K, V), but for what the present word adds to all alike
-    promise = (promise - promise.mean(-1, keepdim=True)) / promise.std(-1, keepdim=True).clamp(min=1e-12)
-    return (PROPOSAL_SHARPNESS * promise + noise).argmax(-1)
-
-
-def change_loss(logits: Tensor, places: Tensor, tried: Tensor, gains: Tensor) -> Tensor:
-    """The cross-entropy with changes that help, each weighed by its gain; those that harm teach nothing.
-
-    logits (B, N, V); places, tried (B, K): position and word of each change; gains (B, K): by how much it lowers the
-    loss.
-    """
-    log_probabilities = logits.float().log_softmax(-1)  # (B, N, V)
-    at = log_probabilities.gather(1, places.unsqueeze(2).expand(-1, -1, logits.shape[2]))  # (B, K, V)
-    return -(gains.clamp(min=0.0).detach() * at.gather(2, tried.unsqueeze(2)).squeeze(2)).sum(1).mean()
-
-
 @torch.no_grad()
 def text_figures(probabilities: Tensor) -> dict[str, Tensor]:
     """Of softmax(logits), (B, N, V): mean entropy in nats, mean highest probability, and the share of a text's

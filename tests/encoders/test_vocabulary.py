@@ -121,3 +121,15 @@ def test_pieces_of_words_do_not_survive(clips: Vocabulary, clip_tokenizer: CLIPT
 def test_a_tokenizer_without_words_is_refused() -> None:
     with pytest.raises(InputError, match="no token of this CLIPTokenizer is a whole word"):
         Vocabulary.from_tokenizer(small(["a", "b", "!</w>"], []))
+
+
+def test_none_but_the_given_words(clip_tokenizer):
+    found = Vocabulary.from_tokenizer(clip_tokenizer, words=["cat", "red", "!", "nosuchwordatall"])
+    assert sorted(found.words) == ["cat", "red"]
+    assert found.excluded["not among the given words"] > 100
+    assert sum(found.excluded.values()) + 2 == found.total
+    assert "not among the given words" not in Vocabulary.from_tokenizer(clip_tokenizer).excluded
+    both = Vocabulary.from_tokenizer(clip_tokenizer, words=["cat", "!"], keep_punctuation=True)
+    assert sorted(both.words) == ["!", "cat"]
+    with pytest.raises(InputError, match="one of the 1 given words"):
+        Vocabulary.from_tokenizer(clip_tokenizer, words=["nosuchwordatall"])

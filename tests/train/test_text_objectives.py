@@ -9,12 +9,10 @@ import pytest
 import torch
 from textlens.train.soft_tokens import gumbel_noise, sample_words
 from textlens.train.text_objectives import (
-    change_loss,
     expected_repeats,
     information,
     leave_one_out_advantages,
     policy_loss,
-    proposed_words,
     share_distinct,
     text_figures,
     usage_entropy,
@@ -77,27 +75,6 @@ def test_expected_repeats_is_the_mean_over_drawn_texts():
     drawn = sample_words(logits.unsqueeze(1), gumbel_noise((20_000, 2, 3), 0, range(1)))[0]  # (K, N)
     equal = (drawn[:, 0] == drawn[:, 1]).float().mean().item()  # one pair, counted for both of two words
     assert expected_repeats(logits.softmax(-1)).item() == pytest.approx(equal, abs=0.015)
-
-
-def test_proposed_words_go_down_the_slope():
-    known = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    slope = torch.stack([-known[7], known[7], -known[30]]).unsqueeze(0)  # (1, 3, D): towards 7, away from 7, towards 30
-    places = torch.tensor([[2, 0, 1]])
-    chosen = proposed_words(slope, known, places, gumbel_noise((3, 50), 0, range(1)) * 0)
-    assert chosen[0, :2].tolist() == [30, 7]
-    assert chosen[0, 2] != 7
-    drawn = torch.cat([proposed_words(slope, known, places, gumbel_noise((3, 50), 0, [i])) for i in range(200)])
-    assert (drawn[:, 1] == 7).float().mean() > 0.5
-    assert drawn[:, 1].unique().numel() > 3
-
-
-def test_changes_that_help_become_likelier_by_what_they_gain():
-    logits = torch.zeros(1, 3, 4, requires_grad=True)
-    places, tried = torch.tensor([[2, 0, 1]]), torch.tensor([[3, 1, 2]])
-    (gradient,) = torch.autograd.grad(change_loss(logits, places, tried, torch.tensor([[0.2, 0.1, -5.0]])), logits)
-    assert gradient[0, 1].abs().max() == 0
-    assert gradient[0, 2].argmin() == 3
-    torch.testing.assert_close(gradient[0, 2, 3], 2 * gradient[0, 0, 1])
 
 
 def test_usage_entropy_tells_collapse_from_certainty():
