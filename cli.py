@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -292,6 +293,26 @@ def chat(
 
     settings: dict[str, Any] = {"encoders": encoder, "reader": reader, "decoder": decoder, "output_folder": out}
     _exit_for(*converse(images, llm, question or (), allow_network=allow_network, **settings))
+
+
+@app.command(name="serve-llm")
+def serve_llm(
+    flags: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- VLLM_FLAGS]", help="Further flags for vLLM, after --.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or hub id; by default the small model that comes along.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 8000,
+    python: Annotated[
+        str | None, typer.Option(help="Python of the environment that holds vLLM; without it, the first that is found.")
+    ] = None,
+) -> None:
+    """Serve a language model with vLLM until Ctrl-C; prints the address to give to --llm."""
+    from .agent.serving import serve
+
+    notes = partial(typer.echo, err=True)
+    serve(typer.echo, model, port=port, python=python, arguments=flags or (), say=notes)
 
 
 @app.command()

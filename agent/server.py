@@ -123,8 +123,10 @@ class ServerModel:
             return self._model
 
     def _only_model(self) -> str:
-        names = [model.id for model in getattr(self._client.models.list(), "data", None) or []]
-        if not names:
+        listed = getattr(self._client.models.list(), "data", None)
+        found = [getattr(model, "id", None) for model in listed] if isinstance(listed, list) else []
+        names = [name for name in found if isinstance(name, str)]
+        if not names or len(names) < len(found):
             raise _MalformedError("the server lists no models")
         if len(names) > 1:
             raise ServiceError(
@@ -135,29 +137,18 @@ class ServerModel:
 
     def _send(self, prompt: str, parameters: dict[str, Any], request: Request) -> Completion:
         answer = self._client.completions.create(prompt=prompt, **parameters)
-        # What is not JSON comes back from the client as plain text.
-        if not getattr(answer, "choices", None) or not isinstance(answer.choices[0].text, str):
-            raise _MalformedError("the answer is no completion")
-        first, usage = answer.choices[0], answer.usage
-        made = Completion(
-            first.text,
-            first.finish_reason or "stop",
-            usage.prompt_tokens if usage else 0,
-            usage.completion_tokens if usage else 0,
-            prompt,
-            parameters,
-        )
+        made = _read(answer, prompt, parameters)
         return made if request.choices is None else _validated(made, request.choices)
 
     def _retried(self, send: Callable[[], Result]) -> Result:
         """What `send` returns, after as many attempts as it takes and is granted. Raises `ServiceError` alone."""
         from openai import APIConnectionError, APIStatusError, InternalServerError, OpenAIError, RateLimitError
-        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+        from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
         settings = self.settings
         again = (APIConnectionError, RateLimitError, InternalServerError, _MalformedError, ValueError)
         retrying = Retrying(
-            retry=retry_if_exception_type(again),
+            retry=retry_if_exception(lambda error: isinstance(error, again) and type(error) is not UnicodeEncodeError),
             stop=stop_after_attempt(settings.attempts),
             wait=wait_exponential_jitter(
                 multiplier=settings.backoff_seconds, max=settings.max_backoff_seconds, jitter=settings.backoff_seconds
@@ -168,6 +159,8 @@ class ServerModel:
             return retrying(send)
         except APIStatusError as error:
             raise ServiceError(self._said(f"{self.base_url} answered {error.status_code}: {error.message}")) from None
+        except UnicodeEncodeError as error:
+            raise ServiceError(f"the prompt cannot be sent: {error}") from None
         except (OpenAIError, _MalformedError, ValueError) as error:  # ValueError: JSON that is none
             reason = f"{error} ({type(error.__cause__ or error).__name__})"
             raise ServiceError(
@@ -176,8 +169,8 @@ class ServerModel:
 
     def _said(self, message: str) -> str:
         """One line without the key, which a server may repeat."""
-        line = " ".join(message.split())[:600]
-        return line.replace(self._key, "***") if self._key else line
+        line = " ".join(message.split())
+        return (line.replace(self._key, "***") if self._key else line)[:600]
 
 
 def _parameters(request: Request) -> dict[str, Any]:
@@ -189,6 +182,19 @@ def _parameters(request: Request) -> dict[str, Any]:
     if request.choices is not None:  # the choice is the end: a stop mark might cut it
         return {**sent, "extra_body": {"structured_outputs": {"choice": list(request.choices)}}}
     return {**sent, "stop": list(request.stop)} if request.stop else sent
+
+
+def _read(answer: Any, prompt: str, parameters: dict[str, Any]) -> Completion:
+    """The completion that the client has read, which it does without any check. Raises `_MalformedError`."""
+    try:
+        first, usage = answer.choices[0], answer.usage
+        text, reason = first.text, first.finish_reason or "stop"
+        taken, written = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+    except (AttributeError, TypeError, LookupError) as error:  # what is not JSON comes back as plain text
+        raise _MalformedError("the answer is no completion") from error
+    if not isinstance(text, str) or not isinstance(taken, int) or not isinstance(written, int):
+        raise _MalformedError("the answer is no completion")
+    return Completion(text, str(reason), taken, written, prompt, parameters)
 
 
 def _validated(made: Completion, choices: tuple[str, ...]) -> Completion:

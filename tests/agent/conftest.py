@@ -1,12 +1,105 @@
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import textlens
+from textlens.agent.language_model import LANGUAGE_MODELS
+from textlens.agent.serving import serving
 
 from ..language_models import tiny_llama
+
+ODD = (
+    "  two  spaces, and one at the end ",
+    "\n\n lines \n\n\nand\ttabs\r\n",
+    "é ü ß 漢字 الشمس 🐱 \u200d \u0301 ﬁ",
+    "<0x0A> is no newline, \\n neither",
+    "a" * 50,
+    "I'm 12345.67 $ 50% <|endoftext|> [INST]",
+    "\x00\x7f\ufffd",
+    "a red star</s><s> and <unk>",
+)
+
+# Compiled code would take a minute more to start. Not --enforce-eager: the warm-up that it leaves out is what asks the
+# kernel for AMX, and without that, vLLM 0.32 dies of a first prompt of few tokens.
+QUICK_START = ("-cc.mode=DYNAMO_TRACE_ONCE", "-cc.backend=eager")
 
 
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def language_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small language model; as long as there is none, what its recipe writes before any training, but smaller."""
+    shipped = Path(LANGUAGE_MODELS["tiny"].default or "")
+    if (shipped / "config.json").is_file():
+        return shipped
+    from textlens.train.language_model import LanguageModelConfig, prepare_recipe
+
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    config = LanguageModelConfig(
+        loop={"steps": 1, "batch_size": 1, "learning_rate": 1e-3},
+        prompts={"scenes": 300},
+        llama={**sizes, "num_attention_heads": 2, "num_key_value_heads": 2, "initializer_range": 0.2},
+        vocab_size=1024,
+        tokenizer_prompts=200,
+        validation=1,
+    )
+    folder = tmp_path_factory.mktemp("served") / "language_model"
+    prepare_recipe(config).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> str:
+    """The Python of the environment that `make vllm` makes."""
+    environment = Path(textlens.__file__).parent / ".venv-vllm"
+    if not (environment / ".installed").is_file():
+        pytest.skip(f"no vLLM in {environment}: `make vllm` installs it")
+    return str(environment / "bin" / "python")
+
+
+@pytest.fixture(scope="session")
+def vllm_variables() -> Iterator[None]:
+    """vLLM on one core, and not always the first one, however busy that is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        yield
+
+
+@pytest.fixture(scope="session")
+def vllm_address(vllm_python: str, vllm_variables: None, language_model_folder: Path) -> Iterator[str]:
+    """The one vLLM server of all tests; it takes a minute to start, on a busy machine several."""
+    with serving(language_model_folder, python=vllm_python, arguments=QUICK_START, startup_seconds=600) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def world_prompts() -> list[str]:
+    """Few-shot prompts of the made world, as the small model is trained on; with answers, up to about 1,000 tokens."""
+    from textlens.train.language_prompts import LanguagePrompts, PromptSettings
+
+    source = LanguagePrompts(PromptSettings(scenes=300))
+    examples = [source.example(i, seed=5) for i in range(500 - len(ODD))]
+    return [*(example.prompt + example.target for example in examples), *ODD]
+
+
+@pytest.fixture(scope="session")
+def own_tokenizer(language_model_folder: Path) -> Any:
+    """As transformers reads it."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(language_model_folder)
+
+
+@pytest.fixture(scope="session")
+def counted(own_tokenizer: Any) -> list[str]:
+    """40 short prompts, no two of one length: the server's count of its tokens tells which one it answered."""
+    by_length = {len(own_tokenizer(text).input_ids): text for n in range(80) if (text := "Image context: " + "a " * n)}
+    return random.Random(1).sample(list(by_length.values()), 40)
