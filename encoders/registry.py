@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from .description import Encoder
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-DEFAULT_ENCODER = "coca"
-ASK_ENCODERS = (DEFAULT_ENCODER,)  # together, for questions and classes
+DEFAULT_ENCODER = "dediffusion"
+ASK_ENCODERS = ("dediffusion", "decap")  # together, for questions and classes
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,14 @@ ENCODERS: dict[str, EncoderSpec] = {
     "coca": EncoderSpec(
         _coca, str(WEIGHTS / "coca"), "coca, the small CoCa that comes along; or coca:FOLDER, coca:MODEL/PRETRAINED_TAG"
     ),
-    "decap": EncoderSpec(_decap, None, "decap:HUB_ID_OR_FOLDER, a DeCap that was trained or imported"),
-    "dediffusion": EncoderSpec(_dediffusion, None, "dediffusion:HUB_ID_OR_FOLDER, a De-Diffusion that was trained"),
+    "decap": EncoderSpec(
+        _decap, str(WEIGHTS / "decap"), "decap, the small DeCap that comes along; or decap:HUB_ID_OR_FOLDER"
+    ),
+    "dediffusion": EncoderSpec(
+        _dediffusion,
+        str(WEIGHTS / "dediffusion"),
+        "dediffusion, the small De-Diffusion that comes along; or dediffusion:HUB_ID_OR_FOLDER",
+    ),
     "hf": EncoderSpec(_hugging_face, None, "hf:HUB_ID_OR_FOLDER, any transformers image-to-text model"),
 }
 

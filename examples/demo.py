@@ -1,39 +1,33 @@
-"""`make demo`: describe example scenes offline, with the small models that come along, and show it in one picture."""
+"""`make demo`: describe example scenes offline, with the small models that come along, draw them again from the words
+alone, and show it in one picture.
+"""
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from PIL import Image
+from textlens.encoders.comparison import comparison, sheet
+from textlens.encoders.redraw import Redrawer
 from textlens.encoders.registry import DEFAULT_ENCODER, load_encoder
 from textlens.train.scenes import render, scene_at
 
-EXAMPLES = (3, 8, 20, 21, 25, 30)  # numbers of scenes in the test split, which no training has seen
+EXAMPLES = (0, 6, 1, 5, 2, 4)  # the first two scenes of one, two and three objects in the test split
 OUT = Path("demo")
 
 
 def main() -> None:
     OUT.mkdir(exist_ok=True)
     images = [Image.fromarray(render(scene_at(index, "test"), 64)) for index in EXAMPLES]
-    descriptions = load_encoder(DEFAULT_ENCODER).describe(images)
-    figure, axes = plt.subplots(len(images), 2, figsize=(9, 1.75 * len(images)), width_ratios=(1, 3), squeeze=False)
-    for index, image, description, (left, right) in zip(EXAMPLES, images, descriptions, axes, strict=True):
+    texts = [description.text for description in load_encoder(DEFAULT_ENCODER).describe(images)]
+    for index, image, text in zip(EXAMPLES, images, texts, strict=True):
         path = OUT / f"scene-{index:02d}.png"
         image.save(path)
-        print(f"{path}: {description.text}")
-        left.imshow(image)
-        right.text(0, 0.5, textwrap.fill(description.text, 56), va="center", fontsize=13)
-        left.set(xticks=[], yticks=[])
-        right.axis("off")
-    figure.suptitle(f"image | the words that the encoder “{DEFAULT_ENCODER}” writes for it", fontsize=13)
-    figure.tight_layout()
-    figure.savefig(OUT / "describe.png", dpi=110)
-    print(f"\npicture and words side by side: {OUT / 'describe.png'}")
+        print(f"{path}: {text}")
+    drawn = Redrawer.from_pretrained().draw(texts)
+    pictures = [comparison(*row) for row in zip(images, texts, drawn, strict=True)]
+    sheet(pictures).save(OUT / "recreate.png")
+    print(f"\nimage | words that “{DEFAULT_ENCODER}” writes | what the words alone give back: {OUT / 'recreate.png'}")
 
 
 if __name__ == "__main__":

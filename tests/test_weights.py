@@ -1,0 +1,50 @@
+"""The weights that come along: small enough, with the record of how they were made, and as good as the README says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from textlens.encoders.registry import DEFAULT_ENCODER, WEIGHTS, load_encoder
+from textlens.evals.coca import pictures
+from textlens.evals.dediffusion import write
+from textlens.evals.redrawn import first_scenes
+from textlens.train.facts import score_texts
+
+FOLDERS = sorted(path for path in WEIGHTS.iterdir() if path.is_dir() and path.name != "__pycache__")
+LIMITS = {"coca": 8e6, "decap": 5e6, "language_model": 12e6, "text_to_image": 18e6}  # bytes
+
+
+def test_all_weights_together_are_small() -> None:
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) <= 48e6
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_each_says_how_it_was_made(folder: Path) -> None:
+    record = json.loads((folder / "training.json").read_text())
+    assert {"recipe", "settings", "seed", "commit", "steps", "device", "minutes", "final_metrics"} <= set(record)
+    assert record["steps"] == record["settings"]["loop"]["steps"]
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert size <= LIMITS.get(folder.name, 48e6)
+
+
+def test_dediffusion_saw_neither_captions_nor_labels() -> None:
+    stage = json.loads((WEIGHTS / "dediffusion" / "training.json").read_text())
+    while stage:
+        assert stage["recipe"] == "dediffusion"
+        assert stage["settings"]["caption_weight"] == stage["settings"]["clip_weight"] == 0
+        stage = stage.get("started_from")
+
+
+def test_dediffusion_is_the_default_and_names_what_is_there() -> None:
+    encoder = load_encoder(DEFAULT_ENCODER)
+    assert encoder.config.num_queries <= 24
+    scenes = first_scenes(120, 3)
+    written = write(encoder, pictures(scenes))
+    assert written.surviving == 1
+    scores = score_texts(written.texts, scenes)
+    others = score_texts(written.texts, [*scenes[1:], scenes[0]])
+    for kind, least in {"background": 0.95, "colour": 0.85, "noun": 0.55}.items():
+        assert scores[kind].f1 >= least
+        assert scores[kind].f1 > others[kind].f1 + 0.2
