@@ -48,3 +48,15 @@ def test_dediffusion_is_the_default_and_names_what_is_there() -> None:
     for kind, least in {"background": 0.95, "colour": 0.85, "noun": 0.55}.items():
         assert scores[kind].f1 >= least
         assert scores[kind].f1 > others[kind].f1 + 0.2
+
+
+def test_decap_reads_images_though_it_learnt_from_captions_alone() -> None:
+    record = json.loads((WEIGHTS / "decap" / "training.json").read_text())
+    assert record["recipe"] == "decap"
+    encoder = load_encoder("decap")
+    scenes = first_scenes(60, 3)
+    texts = [one.text for one in encoder.describe(pictures(scenes))]
+    scores, others = score_texts(texts, scenes), score_texts(texts, [*scenes[1:], scenes[0]])
+    for kind, least in {"background": 0.8, "colour": 0.8, "noun": 0.45}.items():
+        assert scores[kind].f1 >= least
+        assert scores[kind].f1 > others[kind].f1 + 0.2
