@@ -13,11 +13,12 @@ from textlens.evals.redrawn import first_scenes
 from textlens.train.facts import score_texts
 
 FOLDERS = sorted(path for path in WEIGHTS.iterdir() if path.is_dir() and path.name != "__pycache__")
-LIMITS = {"coca": 8e6, "decap": 5e6, "language_model": 12e6, "text_to_image": 18e6}  # bytes
+MIB = 2**20
+LIMITS = {"coca": 8 * MIB, "decap": 5 * MIB, "language_model": 12 * MIB, "text_to_image": 18 * MIB}
 
 
 def test_all_weights_together_are_small() -> None:
-    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) <= 48e6
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) <= 48 * MIB
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -26,7 +27,7 @@ def test_each_says_how_it_was_made(folder: Path) -> None:
     assert {"recipe", "settings", "seed", "commit", "steps", "device", "minutes", "final_metrics"} <= set(record)
     assert record["steps"] == record["settings"]["loop"]["steps"]
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    assert size <= LIMITS.get(folder.name, 48e6)
+    assert size <= LIMITS.get(folder.name, 48 * MIB)
 
 
 def test_dediffusion_saw_neither_captions_nor_labels() -> None:
