@@ -7,9 +7,7 @@ from textlens.encoders.captioner import CocaCaptioner
 from textlens.encoders.clip import Clip
 from textlens.encoders.registry import WEIGHTS
 from textlens.evals.coca import caption_facts, pictures, retrieval, zero_shot_nouns
-from textlens.train.facts import parse_facts
 from textlens.train.scenes import scene_at
-from textlens.train.world import BACKGROUNDS
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +40,6 @@ def test_captions_state_the_facts(clip):
     assert rows["all"]["noun"].f1 > rows["constant-text floor"]["noun"].f1 + 0.5
     parts = [rows[f"{count} object{'s' * (count > 1)}"]["triple"] for count in range(1, 5)]
     assert sum(part.true for part in parts) == rows["all"]["triple"].true
-
-
-def test_a_blank_picture_still_gets_its_background(clip):
-    from PIL import Image
-
-    blank = Image.new("RGB", (64, 64), BACKGROUNDS["mint"])
-    assert parse_facts(CocaCaptioner(clip).describe([blank])[0].text).background == {"mint"}
 
 
 def test_words_do_not_depend_on_the_batch(clip):
