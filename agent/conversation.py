@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TextlensError
 from .chat_terminal import Terminal
-from .server import API_KEY, ServiceError
+from .server import API_KEY, ServiceError, line_without
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware
@@ -133,6 +133,4 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def _said(message: str) -> str:
-    """One line without the key, which a server may repeat."""
-    line, key = " ".join(message.split()), os.environ.get(API_KEY)
-    return (line.replace(key, "***") if key else line)[:600]
+    return line_without(os.environ.get(API_KEY, ""), message)

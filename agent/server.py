@@ -168,9 +168,13 @@ class ServerModel:
             ) from None
 
     def _said(self, message: str) -> str:
-        """One line without the key, which a server may repeat."""
-        line = " ".join(message.split())
-        return (line.replace(self._key, "***") if self._key else line)[:600]
+        return line_without(self._key, message)
+
+
+def line_without(key: str, message: str) -> str:
+    """A message as one line of at most 600 characters, without the key ("" for none), which a server may repeat."""
+    line = " ".join(message.split())
+    return (line.replace(key, "***") if key else line)[:600]
 
 
 def _parameters(request: Request) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from transformers.utils import logging as transformers_logging
 from ..errors import InputError
 from .checkpoint import shortened
 
+# What training, and the small models of this package, do without.
+WITHOUT_CHECKER: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+
 
 def load_pipeline(source: str | Path, *, dtype: torch.dtype = torch.float32, **settings: Any) -> Any:
     """Load a folder or a hub id, safetensors alone, on the CPU; `settings` are `StableDiffusionPipeline`'s.

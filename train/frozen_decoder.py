@@ -14,7 +14,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from ..encoders.stable_diffusion import load_pipeline
+from ..encoders.stable_diffusion import WITHOUT_CHECKER, load_pipeline
 from .attention import attention_for_training
 from .autoencoder import latent_factor
 from .diffusion import noised_and_target, squared_errors
@@ -45,7 +45,7 @@ class FrozenDecoder(nn.Module):
     @classmethod
     def from_pretrained(cls, source: str | Path) -> FrozenDecoder:
         """Load a pipeline's folder or hub id in float32; raises `InputError` as `load_pipeline` does."""
-        pipeline = load_pipeline(source, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        pipeline = load_pipeline(source, **WITHOUT_CHECKER)
         # Whatever sampler the pipeline names: this one computes the noise schedule of training from its settings.
         scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
         return cls(pipeline.vae, pipeline.text_encoder, pipeline.tokenizer, pipeline.unet, scheduler)

@@ -21,7 +21,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor, nn
 
 from ..encoders.clip import Clip
-from ..encoders.stable_diffusion import load_pipeline
+from ..encoders.stable_diffusion import WITHOUT_CHECKER, load_pipeline
 from ..errors import InputError
 from .attention import attention_for_training
 from .autoencoder import latent_factor
@@ -95,9 +95,13 @@ class TextToImageRecipe:
             self._load_start(config.start)
         else:
             self._build()
-        self.image_size = int(self.vae.config["sample_size"])
         self.timesteps = checked_timesteps(config.timestep_range, self.scheduler.config.num_train_timesteps)
         self.source = self._load_source(cache)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+        return int(self.vae.config["sample_size"])
 
     def _build(self) -> None:
         """A fresh U-Net between a trained autoencoder and the text tower of a trained CoCa."""
@@ -112,7 +116,7 @@ class TextToImageRecipe:
 
     def _load_start(self, start: str) -> None:
         """All parts of a trained pipeline."""
-        pipeline = load_pipeline(start, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        pipeline = load_pipeline(start, **WITHOUT_CHECKER)
         self.vae, self.text_encoder = _frozen(pipeline.vae), _frozen(pipeline.text_encoder)
         self.tokenizer, self.scheduler, self.model = pipeline.tokenizer, pipeline.scheduler, pipeline.unet
 
@@ -213,7 +217,7 @@ class TextToImageRecipe:
     def _new_unet(self) -> Any:
         channels = self.vae.config["latent_channels"]
         sizes = {
-            "sample_size": int(self.vae.config["sample_size"]) // latent_factor(self.vae),
+            "sample_size": self.image_size // latent_factor(self.vae),
             "in_channels": channels,
             "out_channels": channels,
             "cross_attention_dim": self.text_encoder.config.hidden_size,
@@ -277,7 +281,7 @@ def save_pipeline(folder: Path, modules: Mapping[str, nn.Module], tokenizer: Any
     stored: dict[str, Any] = {name: deepcopy(module).cpu().to(dtype) for name, module in modules.items()}
     pipeline: Any = StableDiffusionPipeline(
         **stored, tokenizer=tokenizer, scheduler=scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        **WITHOUT_CHECKER,
     )  # fmt: skip
     pipeline.save_pretrained(folder)
     # Of all parts transformers' alone is loaded as it is stored unless its config says otherwise, and would not fit.
