@@ -94,7 +94,7 @@ def loose(scene: Scene, rng: random.Random, max_words: int = 60) -> str:
     """The facts as words without grammar, in any order, with repeats and fillers, as De-Diffusion writes.
 
     The words of one object mostly stay together; in one text of four even they are scattered. Facts go missing at
-    times; none is wrong. At most `max_words` words.
+    times, or one word of "top left" does, which then leaves the other open; none is wrong. At most `max_words` words.
     """
     missing = rng.choice((0.0, 0.0, 0.15, 0.4))
     blocks = []
@@ -103,9 +103,9 @@ def loose(scene: Scene, rng: random.Random, max_words: int = 60) -> str:
             thing.colour,
             thing.noun if rng.random() < 0.7 else phrase(thing.noun).lower(),
             thing.size,
-            thing.place,
+            " ".join(word for word in thing.place.split() if rng.random() >= missing),
         ]
-        kept = [word for word in words if rng.random() >= missing]
+        kept = [word for word in words if word and rng.random() >= missing]
         repeats = rng.choice((1, 1, 1, 2))
         blocks.append(rng.sample(kept, len(kept)) * repeats)
     blocks.append([scene.background, "background"][: rng.choice((1, 1, 2))] * rng.choice((1, 1, 2)))
