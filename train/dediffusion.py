@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -66,7 +66,7 @@ class DediffusionTraining:
     encoder: of `DediffusionConfig`. start: folder of a trained encoder to go on from, for a second stage; `encoder` is
     then that one's. None starts anew.
     caption_styles: the encoder may write none but the words of scenes' captions in these styles, those of the decoder's
-    own training; words that a decoder never met mean something to it by accident. () for all words.
+    own training; words that a decoder never met mean something to it by accident. () for all words (of `start`'s).
     source, image_column: "scenes", or images as `pairs.load_pairs` reads them; captions are not read.
     curriculum, one_object: of scenes, see `latents.SceneSet`. scenes: how many there are, their latents kept on disk;
     0 for fresh scenes without end, encoded in each step as other images are.
@@ -154,7 +154,9 @@ class DediffusionRecipe:
         self.timesteps = checked_timesteps(config.timestep_range, self.decoder.num_timesteps)
         clip = Clip.from_pretrained(config.clip)
         self.encoder = (
-            load_start(config.start, clip, self.decoder) if config.start else new_encoder(config, clip, self.decoder)
+            load_start(config.start, clip, self.decoder, config.caption_styles)
+            if config.start
+            else new_encoder(config, clip, self.decoder)
         )
         self.clip, self.vocabulary = self.encoder.clip, self.encoder.vocabulary
         self.model: nn.Module = self.encoder.model
@@ -330,13 +332,27 @@ def new_encoder(config: DediffusionTraining, clip: Clip, decoder: FrozenDecoder)
     return encoder
 
 
-def load_start(folder: str, clip: Clip, decoder: FrozenDecoder) -> Dediffusion:
-    """A trained encoder to go on with, in fp32. Raises `InputError` where its words are not those of the decoder."""
+def load_start(folder: str, clip: Clip, decoder: FrozenDecoder, caption_styles: Sequence[str] = ()) -> Dediffusion:
+    """A trained encoder to go on with, in fp32. caption_styles: held to those of its words that such captions have.
+
+    Raises `InputError` where its words are not those of the decoder.
+    """
     encoder = Dediffusion.from_pretrained(folder, backbone=clip)
     kept = encoder.config.vocabulary(decoder.tokenizer)
     if not torch.equal(kept.ids, encoder.vocabulary.ids) or kept.words != encoder.vocabulary.words:
         raise InputError(f"the encoder in {folder} was trained for the words of another text encoder; start anew")
-    return encoder
+    return held_to(caption_words(caption_styles), encoder, decoder) if caption_styles else encoder
+
+
+def held_to(words: Sequence[str], encoder: Dediffusion, decoder: FrozenDecoder) -> Dediffusion:
+    """The encoder, which can write none but these of its words any more."""
+    config = replace(encoder.config, words=sorted(set(words).intersection(encoder.vocabulary.words)))
+    held = Dediffusion.new(config, encoder.clip, decoder.tokenizer, token_embedding(decoder.text_encoder).weight)
+    rows = torch.isin(encoder.vocabulary.ids, held.vocabulary.ids)  # both are in ascending order
+    by_word = ("head.embeddings", "head.weight", "head.bias")  # the first of a tied head, the others of a linear one
+    state = encoder.model.state_dict()
+    held.model.load_state_dict({name: value[rows] if name in by_word else value for name, value in state.items()})
+    return held
 
 
 def _forgetful(clip: Clip) -> Clip:
