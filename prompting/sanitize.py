@@ -38,14 +38,17 @@ def one_line(text: str) -> str:
     """The text on one line, without control characters, unseen characters and special tokens. All of the writer's
     words stay.
     """
-    kept = []
-    for character in text:
-        category = unicodedata.category(character)
-        if category in ("Cc", "Zl", "Zp", "Zs"):
-            kept.append(" ")
-        elif category[0] != "C" or character in _JOINERS:
-            kept.append(character)
-    return _peeled(" ".join("".join(kept).split()), _SPECIAL_TOKENS, _BRACKETS)
+    plain = text.isascii() and text.isprintable()  # most texts are, and hold nothing to look for letter by letter
+    seen = text if plain else "".join(_visible(character) for character in text)
+    return _peeled(" ".join(seen.split()), _SPECIAL_TOKENS, _BRACKETS)
+
+
+def _visible(character: str) -> str:
+    """The character, a space for any kind of blank, or nothing."""
+    category = unicodedata.category(character)
+    if category in ("Cc", "Zl", "Zp", "Zs"):
+        return " "
+    return character if category[0] != "C" or character in _JOINERS else ""
 
 
 def clean(text: str, *, marks: Sequence[str] = (), fields: Sequence[str] = (), max_chars: int = MAX_CHARS) -> str:

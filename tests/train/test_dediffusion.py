@@ -277,6 +277,18 @@ def test_second_stage_goes_on_from_the_first(config, trained, tmp_path):
     assert record["started_from"] == json.loads((trained / "training.json").read_text())
 
 
+@pytest.mark.parametrize("head", ["tied", "linear"])
+def test_second_stage_may_be_held_to_fewer_words(config, make, tmp_path, head):
+    first = make(encoder=SIZES | {"head": head})
+    first.encoder.save_pretrained(tmp_path / "first")
+    held = make(start=str(tmp_path / "first"), caption_styles=["descriptive"])
+    kept = held.vocabulary.words
+    assert {"star", "red"} <= set(kept) < set(first.vocabulary.words)
+    pixels = held.batch(range(2), 0)["pixels"]
+    places = [first.vocabulary.words.index(word) for word in kept]
+    torch.testing.assert_close(held.model(pixels), first.model(pixels)[..., places])
+
+
 def test_continuous_run_leaves_figures_and_no_encoder(config, tmp_path):
     assert train_dediffusion(dataclasses.replace(config, continuous=True), tmp_path / "run").finished
     assert [path.name for path in (tmp_path / "run" / "model").iterdir()] == ["training.json"]
