@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..encoders.checkpoint import shortened
 from ..errors import InputError
 from .cached_batch import CachedBatch, CachedModel, Prefix, shared_length
-from .language_model import Completion, Request
+from .language_model import Completion, Request, unsendable
 
 _ANCHOR = 4  # tokens of the prompt that are decoded along, so that a word's leading space is not lost
 _TAIL = 32  # characters of the prompt that decide how a choice after it falls into tokens
@@ -78,7 +78,7 @@ class InProcessModel:
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def count_tokens(self, text: str) -> int:
-        """The length of a prompt, special tokens included."""
+        """The length of a prompt, special tokens included. Raises `InputError` for a text that is `unsendable`."""
         return len(self._encode(text))
 
     def complete(
@@ -97,7 +97,7 @@ class InProcessModel:
         first stop mark behind it, so that a choice that begins another is no likelier for being shorter.
         """
         request = Request.of(max_tokens, stop, temperature, seed, choices)
-        encoded = [self._encode(prompt) for prompt in prompts]
+        encoded = [[] if unsendable(prompt) else self._encode(prompt) for prompt in prompts]
         reserve = self._longest_choice(request) if request.choices else max_tokens
         refused = (self._refused(prompts[i], ids, reserve, request) for i, ids in enumerate(encoded))
         done = dict(enumerate(refused))
@@ -115,6 +115,8 @@ class InProcessModel:
         return [one for i in range(len(prompts)) if (one := done[i]) is not None]
 
     def _encode(self, text: str) -> list[int]:
+        if reason := unsendable(text, "the text"):  # the tokenizer's own error says nothing
+            raise InputError(reason)
         # verbose: its warning of long texts would come before our error.
         return list(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
@@ -122,7 +124,9 @@ class InProcessModel:
         """A completion with an error where the prompt cannot be taken; None where it can."""
         limit, error = self.context_length, None
         if not ids:
-            error = "the prompt is empty, and the tokenizer has no begin token; expected some text"
+            error = (
+                unsendable(prompt) or "the prompt is empty, and the tokenizer has no begin token; expected some text"
+            )
         elif limit is not None and len(ids) + reserve > limit:
             error = (
                 f"the prompt takes {len(ids)} tokens and the answer up to {reserve}, but {self.spec} holds {limit}; "
@@ -216,7 +220,7 @@ class InProcessModel:
 
 
 def _generator(seed: int, prompt: str) -> torch.Generator:
-    digest = hashlib.blake2b(f"{seed}/{prompt}".encode(errors="surrogatepass"), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{seed}/{prompt}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 

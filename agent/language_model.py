@@ -71,7 +71,7 @@ class LanguageModel(Protocol):
 
         stop: the text ends before the first of these. choices: the text is exactly one of these; `max_tokens` then
         plays no part. A prompt that fails has a `Completion` with its error, and loses no other.
-        Raises `InputError` for settings that no model could follow.
+        Raises `InputError` for settings that no model could follow, such as a choice that is `unsendable`.
         """
         ...
 
@@ -86,8 +86,23 @@ class CountsTokens(Protocol):
         ...
 
     def count_tokens(self, text: str) -> int:
-        """The length of a prompt, with the special tokens that the model puts around it."""
+        """The length of a prompt, with the special tokens that the model puts around it.
+
+        Raises `InputError` for a text that is `unsendable`.
+        """
         ...
+
+
+def unsendable(text: str, what: str = "the prompt") -> str | None:
+    """Why no model can take a text: half of a surrogate pair, as broken JSON or a broken command line leaves it, has no
+    bytes. None for any other text. what: names the text in the message.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        return f"{what} cannot be sent: character {error.start + 1}, {half}, is half of a surrogate pair; leave it out"
+    return None
 
 
 @dataclass(frozen=True)
@@ -109,6 +124,9 @@ class Request:
             raise InputError(f"seed is {self.seed}; expected 0 or more")
         if not all(self.stop):
             raise InputError("a stop mark is empty; expected texts of one character or more")
+        for text in (*self.stop, *(self.choices or ())):
+            if reason := unsendable(text, "a stop mark or choice"):
+                raise InputError(reason)
         if self.choices is not None and (
             not self.choices or not all(self.choices) or len(set(self.choices)) < len(self.choices)
         ):

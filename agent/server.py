@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from ..errors import InputError, TextlensError
-from .language_model import Completion, Request
+from .language_model import Completion, Request, unsendable
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -109,6 +109,8 @@ class ServerModel:
             pool.shutdown(cancel_futures=True)
 
     def _complete(self, prompt: str, parameters: dict[str, Any], request: Request) -> Completion:
+        if reason := unsendable(prompt):
+            return Completion.failed(reason, prompt, parameters)
         try:
             return self._retried(lambda: self._send(prompt, parameters, request))
         except ServiceError as error:
@@ -159,8 +161,8 @@ class ServerModel:
             return retrying(send)
         except APIStatusError as error:
             raise ServiceError(self._said(f"{self.base_url} answered {error.status_code}: {error.message}")) from None
-        except UnicodeEncodeError as error:
-            raise ServiceError(f"the prompt cannot be sent: {error}") from None
+        except UnicodeEncodeError as error:  # in the model's name or the key: prompts are looked at before
+            raise ServiceError(f"the request cannot be sent: {error}") from None
         except (OpenAIError, _MalformedError, ValueError) as error:  # ValueError: JSON that is none
             reason = f"{error} ({type(error.__cause__ or error).__name__})"
             raise ServiceError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .language_model import Completion, Request
+from .language_model import Completion, Request, unsendable
 
 _LARGEST_SEED = 2**63 - 1  # a larger one breaks the engine
 
@@ -57,9 +57,11 @@ class VllmEngine:
     ) -> list[Completion]:
         """One completion per prompt, in their order; see `LanguageModel`."""
         request = Request.of(max_tokens, stop, temperature, seed, choices)
-        encoded = [self._encode(prompt) for prompt in prompts]
+        encoded = [[] if unsendable(prompt) else self._encode(prompt) for prompt in prompts]
         # vLLM refuses a whole batch for one prompt that it cannot take.
-        outcomes: list[Any] = [self._refusal(len(ids), request) for ids in encoded]
+        outcomes: list[Any] = [
+            self._refusal(prompt, len(ids), request) for prompt, ids in zip(prompts, encoded, strict=True)
+        ]
         fitting = [i for i, refusal in enumerate(outcomes) if refusal is None]
         for i, outcome in zip(fitting, self._generate([encoded[i] for i in fitting], request), strict=True):
             outcomes[i] = outcome
@@ -93,11 +95,11 @@ class VllmEngine:
                 self._failure = _said(error)
         return [self._failure] * len(prompts)
 
-    def _refusal(self, length: int, request: Request) -> str | None:
+    def _refusal(self, prompt: str, length: int, request: Request) -> str | None:
         """Why a prompt of `length` tokens cannot be taken; None where it can."""
         limit, room = self.context_length, request.longest_answer
         if not length:
-            return "the prompt is empty, and the tokenizer has no begin token; expected some text"
+            return unsendable(prompt) or "the prompt is empty, and the tokenizer has no begin token; expected some text"
         if limit is not None and length + room > limit:
             return f"the prompt takes {length} tokens and the answer up to {room}, but {self.spec} holds {limit}"
         return f"seed is {request.seed}; vLLM takes up to {_LARGEST_SEED}" if request.seed > _LARGEST_SEED else None
@@ -108,10 +110,12 @@ class VllmEngine:
         return int(self.engine.llm_engine.model_config.max_model_len)
 
     def count_tokens(self, text: str) -> int:
-        """The length of a prompt, special tokens included."""
+        """The length of a prompt, special tokens included. Raises `InputError` for a text that is `unsendable`."""
         return len(self._encode(text))
 
     def _encode(self, text: str) -> list[int]:
+        if reason := unsendable(text, "the text"):  # the tokenizer's own error says nothing
+            raise InputError(reason)
         # verbose: its warning of long texts would come before our error.
         return list(self.engine.get_tokenizer()(text, truncation=False, verbose=False)["input_ids"])
 

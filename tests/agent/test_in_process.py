@@ -153,6 +153,18 @@ def test_a_prompt_beyond_the_context_loses_no_other(model):
     assert model.complete([edge], max_tokens=513 - length, **GREEDY)[0].error is not None
 
 
+@pytest.mark.parametrize("broken", ["\ud83d", PROMPTS[0] + "\udc00 red"])
+@pytest.mark.parametrize("choices", [None, [" yes", " no"]])
+def test_half_a_surrogate_pair_in_a_prompt_loses_no_other(model, broken, choices):
+    asked = {"max_tokens": 4, "choices": choices, **GREEDY}
+    made = model.complete([PROMPTS[0], broken, PROMPTS[1]], **asked)
+    assert made[::2] == model.complete(PROMPTS[:2], **asked)
+    assert (made[1].text, made[1].finish_reason, made[1].prompt) == ("", "error", broken)
+    assert "half of a surrogate pair" in made[1].error
+    with pytest.raises(InputError, match="surrogate"):
+        model.count_tokens(broken)
+
+
 def test_a_completion_holds_what_was_sent(model):
     (made,) = model.complete(["dog"], max_tokens=2, stop=["$"], temperature=0.5, seed=9)
     assert made.prompt == "dog"

@@ -8,7 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from textlens.agent.language_model import LANGUAGE_MODELS, Completion, CountsTokens, Request, load_language_model
+from textlens.agent.language_model import (
+    LANGUAGE_MODELS,
+    Completion,
+    CountsTokens,
+    Request,
+    load_language_model,
+    unsendable,
+)
 from textlens.errors import InputError
 
 
@@ -43,6 +50,8 @@ def test_a_folder_loads_by_its_spec(llama_folder: Path):
         ({"seed": -1}, "seed is -1"),
         ({"stop": [""]}, "stop mark is empty"),
         ({"stop": "$"}, "lists of texts"),
+        ({"stop": ["$", "\ud83d"]}, "stop mark or choice cannot be sent"),
+        ({"choices": ["yes", "no\udfff"]}, "stop mark or choice cannot be sent"),
         ({"choices": []}, "choices are"),
         ({"choices": ["a", "a"]}, "choices are"),
         ({"choices": ["a", ""]}, "choices are"),
@@ -52,6 +61,15 @@ def test_settings_no_model_can_follow_are_refused(changed, message):
     settings = {"max_tokens": 4, "stop": ["$"], "temperature": 0.0, "seed": 0, "choices": None, **changed}
     with pytest.raises(InputError, match=message):
         Request.of(**settings)
+
+
+def test_only_half_a_surrogate_pair_cannot_be_sent():
+    assert unsendable("") is None
+    assert unsendable("\x00\ufffd é 🐱") is None
+    assert unsendable("\ud7ff\ue000") is None  # the neighbours of the surrogates
+    message = unsendable("🐱 a\ud83d\ude00")
+    assert "the prompt cannot be sent: character 4, '\\ud83d'," in message
+    assert message.isascii()
 
 
 def test_the_first_stop_mark_in_the_text_ends_it():
@@ -93,6 +111,15 @@ def test_addresses_that_are_none_or_hold_a_password_are_refused(spec):
     with pytest.raises(InputError) as caught:
         load_language_model(spec)
     assert "secret" not in str(caught.value)
+
+
+def test_a_prompt_that_cannot_be_sent_is_not_tried():
+    from textlens.agent.server import ServerModel
+
+    model = ServerModel.from_spec("http://127.0.0.1:9/v1#some")  # nobody listens, and no retry is waited for
+    (made,) = model.complete(["a red \ud83d"], max_tokens=2, temperature=0.0, seed=0)
+    assert made.error == unsendable("a red \ud83d")
+    assert (made.prompt, made.finish_reason) == ("a red \ud83d", "error")
 
 
 def test_a_server_that_is_not_there_gives_an_error_per_prompt_without_the_key(monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 from textlens.agent.server import ServerModel
 from textlens.agent.vllm_environment import Vllm
 
+BROKEN = "a red \ud83d"
 CHOICES = [" yes", " no", " yes it is", " two cats", "né"]
 
 
@@ -23,7 +24,7 @@ def engine(
     same = {"temperature": 0.0, "seed": 0, "max_tokens": 3}
     calls = {
         "ordered": {"prompts": counted, **same},
-        "too long": {"prompts": ["a red", "red " * 3000, "", "</s>", "a red"], **same},
+        "too long": {"prompts": ["a red", "red " * 3000, "", "</s>", "a red", BROKEN], **same},
         "choices": {"prompts": counted, **same, "choices": CHOICES, "stop": ["a"]},
         "seed": {"prompts": ["a red", "a dog"], **same, "temperature": 1.0, "seed": 1 << 80},
         "temperature": {"prompts": ["a red", "a dog"], **same, "temperature": 3.0},
@@ -56,11 +57,12 @@ def test_in_process_order_is_kept_and_nothing_is_lost(engine, own_tokenizer):
 
 def test_in_process_a_prompt_that_is_too_long_loses_no_other(engine, own_tokenizer):
     made = engine["completions"]["too long"]
-    assert [one["error"] is None for one in made] == [True, False, True, True, True]
+    assert [one["error"] is None for one in made] == [True, False, True, True, True, False]
     assert f"holds {engine['context_length']}" in made[1]["error"]
     assert made[2]["prompt_tokens"] == 1  # the begin token
     assert made[3]["prompt_tokens"] == len(own_tokenizer("</s>").input_ids) > 2  # the text, not the end token
     assert made[0]["text"] == made[4]["text"]
+    assert "half of a surrogate pair" in made[5]["error"]
 
 
 def test_in_process_choices_and_settings_that_vllm_refuses(engine):
