@@ -13,6 +13,48 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+_SPARE = 32  # tokens
+
+
+class _RoomyLayer(DynamicLayer):
+    """Keys and values (B, H, L, D) with room behind them: concatenation would copy the whole cache for every token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rooms: dict[str, Tensor] = {}
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None
+        assert self.values is not None
+        self.keys = self._grown("keys", self.keys, key_states)
+        self.values = self._grown("values", self.values, value_states)
+        return self.keys, self.values
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        keys, values = self.keys, self.values
+        if keys is None or values is None or len(keys) != 1:
+            super().batch_repeat_interleave(repeats)
+        else:  # one row seen so often; the next `update` copies it, once
+            self.keys, self.values = keys.expand(repeats, -1, -1, -1), values.expand(repeats, -1, -1, -1)
+
+    def _grown(self, name: str, old: Tensor, new: Tensor) -> Tensor:
+        before = old.shape[-2] if old.numel() else 0
+        length, room = before + new.shape[-2], self._rooms.get(name)
+        if (
+            room is None
+            or room.data_ptr() != old.data_ptr()  # rows were repeated or selected: `old` lies elsewhere
+            or len(room) != len(new)
+            or room.shape[-2] < length
+        ):
+            room = new.new_empty(*new.shape[:-2], length + _SPARE, new.shape[-1])
+            if before:
+                room[:, :, :before] = old
+            self._rooms[name] = room
+        room[:, :, before:length] = new
+        return room[:, :, :length]
+
 
 class Prefix:
     """Token ids that all prompts of a call begin with, and the keys and values that a model computed for them once."""
@@ -39,14 +81,16 @@ class CachedModel:
         self._takes = set(inspect.signature(model.forward).parameters)
 
     def new_cache(self) -> DynamicCache:
-        return DynamicCache(config=self.model.config)
+        cache = DynamicCache(config=self.model.config)
+        cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+        return cache
 
     @cached_property
     def shares_prefixes(self) -> bool:
         """Padding between prefix and prompt is masked in full attention; a sliding window or a recurrence would count
         it as text.
         """
-        return all(type(layer) is DynamicLayer for layer in self.new_cache().layers)
+        return all(type(layer) is _RoomyLayer for layer in self.new_cache().layers)
 
     @torch.inference_mode()
     def forward(
