@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..prompting.captioning import CaptionTemplate
 from ..prompting.classification import ClassificationTemplate
+from ..prompting.pseudo import VQA_PSEUDO
 from ..prompting.templates import Context, Shot, Template
 from ..prompting.upsampling import WORKED_PAIRS, UpsampleTemplate
 from ..prompting.vqa import VQATemplate
@@ -24,6 +25,7 @@ from .world import article, phrase, plural
 
 _TRIES = 500  # scenes looked at for one that fits
 _DATASETS = ("MS COCO", "Flickr30k", "NoCaps", "Scenes", "Web")
+_PSEUDO = 0.7  # of questions without shots, as `ask` puts them
 _QUOTED = 0.7  # the default of the templates; the paper's formats, for the rest, have no quotes
 
 
@@ -61,17 +63,19 @@ def without_shot_contexts(task: Task) -> Task:
 
 def ask(rng: random.Random, view: View, family: str, number: int, *, held_out: bool = False) -> Task:
     """Questions: of all types in plain words, or of one type under a convention of another `family`, where shots tell
-    how the query's answer is written. held_out: a convention that training never shows."""
+    how the query's answer is written. held_out: a convention that training never shows. Without shots the pseudo
+    samples of `ask` mostly stand in their place."""
     convention = draw_convention(family, rng, held_out=held_out)
     types = tuple(TYPES) if convention is PLAIN else (rng.choice(QUESTION_TYPES[convention.family]),)
     template = VQATemplate(quote=rng.random() < _QUOTED)
     shots = [_question(rng, view, types) for _ in range(number)]
     values = {shot.value for shot in shots}
+    fixed = VQA_PSEUDO if not number and rng.random() < _PSEUDO else ()
     for _ in range(_TRIES):
         query = _question(rng, view, types)
         if not convention.needs_value or query.value in values:
-            return Task(template, [*shots, query], convention)
-    return Task(template, [*shots, query])
+            return Task(template, [*shots, query], convention, fixed=fixed)
+    return Task(template, [*shots, query], fixed=fixed)
 
 
 def _question(rng: random.Random, view: View, types: Sequence[str]) -> Item:
