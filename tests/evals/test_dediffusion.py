@@ -338,7 +338,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "tau-high": {"tau_end": 2.0},
     "tau-low": {"tau_start": 0.3},
     "repeats": {"repeat_weight": 0.0},
-    "information": {"information_weight": 0.0},
+    "information": {"information_weight": 0.004},
     "hard": {"hard": True},
     "random-backbone": {"random_backbone": True, "train_backbone": True},
 }
