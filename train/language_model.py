@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-from .attention import attention_for_training
 from .conventions import FAMILIES
 from .encoder_texts import read_encoder_texts
 from .language_prompts import BLANK, Example, LanguagePrompts, PromptSettings
@@ -113,8 +112,7 @@ class LanguageModelRecipe:
     def loss(self, model: nn.Module, batch: list[Part], *, step: int, indices: Sequence[int]) -> dict[str, Tensor]:
         """Cross-entropy, each token weighted by one over the square root of its answer's length, so that captions do
         not drown short answers; and the share of tokens that are predicted right."""
-        with attention_for_training(batch[0]["ids"].device):
-            logits = model(batch).float()
+        logits = model(batch).float()
         labels, weights = _counted(batch, "labels"), _counted(batch, "weights")
         each = F.cross_entropy(logits, labels, reduction="none")
         right = (logits.argmax(-1) == labels).float().mean()
