@@ -79,6 +79,8 @@ class InProcessModel:
 
     def count_tokens(self, text: str) -> int:
         """The length of a prompt, special tokens included. Raises `InputError` for a text that is `unsendable`."""
+        if reason := unsendable(text, "the text"):  # the tokenizer's own error says nothing
+            raise InputError(reason)
         return len(self._encode(text))
 
     def complete(
@@ -115,8 +117,6 @@ class InProcessModel:
         return [one for i in range(len(prompts)) if (one := done[i]) is not None]
 
     def _encode(self, text: str) -> list[int]:
-        if reason := unsendable(text, "the text"):  # the tokenizer's own error says nothing
-            raise InputError(reason)
         # verbose: its warning of long texts would come before our error.
         return list(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
 

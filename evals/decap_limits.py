@@ -34,7 +34,8 @@ Shares = Mapping[str, float]
 
 def nouns_shown(scenes: Sequence[Scene]) -> Tensor:
     """(N, number of nouns): 1 where a scene shows the noun."""
-    return torch.tensor([[float(noun in facts_of(scene).noun) for noun in NOUNS] for scene in scenes])
+    shown = [facts_of(scene).noun for scene in scenes]
+    return torch.tensor([[float(noun in nouns) for noun in NOUNS] for nouns in shown])
 
 
 def probe(read: Tensor, scenes: Sequence[Scene], asked: Tensor, tested: Sequence[Scene]) -> Shares:

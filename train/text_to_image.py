@@ -244,7 +244,7 @@ def new_scheduler(settings: Mapping[str, Any]) -> Any:
         raise InputError("rescale_betas_zero_snr needs prediction_type v_prediction")
     try:
         return DDIMScheduler(**settings)
-    except (TypeError, NotImplementedError) as error:
+    except (TypeError, NotImplementedError) as error:  # the second is how diffusers refuses a beta_schedule
         raise InputError(f"diffusers cannot build a DDIMScheduler from these settings: {error}") from error
 
 

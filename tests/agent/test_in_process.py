@@ -42,6 +42,13 @@ def test_same_text_as_plain_generate(model, llama_folder, prompts, share_prefix)
     assert len({one.text for one in made}) == len(set(prompts))
 
 
+def test_a_text_that_outgrows_the_spare_room_of_the_cache(model):
+    number = cached_batch._SPARE + 8
+    made = model.complete(PROMPTS, max_tokens=number, **GREEDY)
+    assert max(one.completion_tokens for one in made) > cached_batch._SPARE
+    assert [one.text for one in made] == [plain(model, prompt, number) for prompt in PROMPTS]
+
+
 def test_the_shared_prefix_is_computed_once(model, monkeypatch):
     shapes, forward = [], cached_batch.CachedModel.forward
 
