@@ -1,6 +1,7 @@
 """Training of the small language model: a Llama that reads few-shot prompts of the made world and writes the answers.
 
-The loss counts answers and their stop marks alone. A batch is sorted by length and split into parts of nearly equal
+The loss counts answers and their stop marks; the rest of the prompt as little as wanted: it teaches to look words up in
+what came before. A batch is sorted by length and split into parts of nearly equal
 lengths, padded on the right: attention is then plainly causal, needs no mask, and little time goes to padding.
 """
 
@@ -35,7 +36,8 @@ _TOKENIZER_SEED = 1_000_003  # the prompts that the tokenizer learns from are no
 _PART_TOKENS = 16_384  # of a part in evaluation
 
 Part = dict[str, Tensor]
-"""ids, labels, weights: (B, T). labels hold the next id where it is counted, else `IGNORED`."""
+"""ids, labels, weights, answers: (B, T). labels hold the next id where it is counted, else `IGNORED`; answers: whether
+it is one of an answer that is counted."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class LanguageModelConfig:
     loop: of `LoopConfig`. prompts: of `PromptSettings`. llama: of `LlamaConfig`, sizes of the model.
     encoder_texts: file of `encoder_texts`, for contexts that encoders wrote; None for captions alone.
     vocab_size, tokenizer_prompts: of the tokenizer, and how many prompts it learns from.
+    short_prompts, short_shots: the first so many prompts of the run have at most so many shots.
     max_tokens: of a prompt with its answer; shots that do not fit are left out. shot_answers: count them in the loss.
+    prompt_weight: of each token that is part of no answer, where an answer of one token counts 1.
     validation: prompts of each kind of evaluation.
     """
 
@@ -60,14 +64,20 @@ class LanguageModelConfig:
     encoder_texts: str | None = None
     vocab_size: int = 2048
     tokenizer_prompts: int = 4000
+    short_prompts: int = 0
+    short_shots: int = 1
     max_tokens: int = 1024
     shot_answers: bool = True
+    prompt_weight: float = 0.0
     validation: int = 200
 
     def __post_init__(self) -> None:
         for name in ("tokenizer_prompts", "max_tokens", "validation"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("short_prompts", "short_shots", "prompt_weight"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; expected at least 0")
         width, heads = self.llama.get("hidden_size", 0), self.llama.get("num_attention_heads", 1)
         if self.llama.get("head_dim", width / heads) not in (32, 64):
             raise InputError(
@@ -98,6 +108,8 @@ class LanguageModelRecipe:
     def __init__(self, config: LanguageModelConfig, prompts: LanguagePrompts, pieces: SentencePieceProcessor) -> None:
         self.config = config
         self.prompts = prompts
+        shots = min(config.short_shots, prompts.settings.max_shots)
+        self.short_prompts = replace(prompts, settings=replace(prompts.settings, max_shots=shots))
         self.pieces = pieces
         self.llama = new_llama(config)
         self.model: nn.Module = AnswerModel(self.llama)
@@ -106,17 +118,26 @@ class LanguageModelRecipe:
     def batch(self, indices: Sequence[int], seed: int) -> list[Part]:
         """The prompts in parts, the longest first."""
         limit = self.config.max_tokens - 2  # <s> and </s>
-        examples = [self.prompts.example(i, seed, length=self.count, max_length=limit) for i in indices]
-        return split_by_length([self.encode(example, shots=self.config.shot_answers) for example in examples])
+        examples = []
+        for i in indices:
+            prompts = self.short_prompts if i < self.config.short_prompts else self.prompts
+            examples.append(prompts.example(i, seed, length=self.count, max_length=limit))
+        options = {"shots": self.config.shot_answers, "prompt_weight": self.config.prompt_weight}
+        return split_by_length([self.encode(example, **options) for example in examples])
 
     def loss(self, model: nn.Module, batch: list[Part], *, step: int, indices: Sequence[int]) -> dict[str, Tensor]:
         """Cross-entropy, each token weighted by one over the square root of its answer's length, so that captions do
-        not drown short answers; and the share of tokens that are predicted right."""
+        not drown short answers; that of the answers alone, and the share of their tokens that are predicted right."""
         logits = model(batch).float()
         labels, weights = _counted(batch, "labels"), _counted(batch, "weights")
-        each = F.cross_entropy(logits, labels, reduction="none")
-        right = (logits.argmax(-1) == labels).float().mean()
-        return {"loss": (each * weights).sum() / weights.sum(), "token_accuracy": right}
+        each, answers = F.cross_entropy(logits, labels, reduction="none"), _counted(batch, "answers")
+        right = (logits.argmax(-1) == labels)[answers].float().mean()
+        own = weights * answers
+        return {
+            "loss": (each * weights).sum() / weights.sum(),
+            "answer_loss": (each * own).sum() / own.sum(),
+            "token_accuracy": right,
+        }
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -152,18 +173,19 @@ class LanguageModelRecipe:
     def count(self, text: str) -> int:
         return len(self.pieces.encode(text))
 
-    def encode(self, example: Example, *, shots: bool) -> Part:
-        """One prompt with its answer and </s>: ids, labels, weights, all (T,). The pieces of the prompt are encoded one
-        by one, which gives the ids of the whole text: each ends where a token does."""
-        ids, counted = [BOS_ID], [0.0]
-        for text, count in example.segments(shots=shots):
+    def encode(self, example: Example, *, shots: bool, prompt_weight: float = 0.0) -> Part:
+        """One prompt with its answer and </s>: ids, labels, weights, answers, all (T,). The pieces of the prompt are
+        encoded one by one, which gives the ids of the whole text: each ends where a token does."""
+        ids, weights, answers = [BOS_ID], [0.0], [False]
+        for text, counted in example.segments(shots=shots):
             found = self.pieces.encode(text)
             ids += found
-            counted += [len(found) ** -0.5 if count else 0.0] * len(found)
-        ids, counted = [*ids, EOS_ID], [*counted, counted[-1]]
-        weights = torch.tensor(counted[1:])
-        labels = torch.tensor(ids[1:]).masked_fill(weights == 0, IGNORED)
-        return {"ids": torch.tensor(ids[:-1]), "labels": labels, "weights": weights}
+            weights += [len(found) ** -0.5 if counted else prompt_weight] * len(found)
+            answers += [counted] * len(found)
+        ids, weights, answers = [*ids, EOS_ID], [*weights, weights[-1]], [*answers, True]
+        each = torch.tensor(weights[1:])
+        labels = torch.tensor(ids[1:]).masked_fill(each == 0, IGNORED)
+        return {"ids": torch.tensor(ids[:-1]), "labels": labels, "weights": each, "answers": torch.tensor(answers[1:])}
 
     def save(self, folder: Path) -> None:
         """Write the model (bf16) and its tokenizer: a folder for transformers and vLLM alike."""
@@ -252,7 +274,7 @@ def _by_length(rows: Sequence[Part], max_tokens: int | None = None) -> Iterable[
 
 
 def _padded(rows: Sequence[Part]) -> Part:
-    fill = {"ids": EOS_ID, "labels": IGNORED, "weights": 0}
+    fill = {"ids": EOS_ID, "labels": IGNORED, "weights": 0, "answers": False}
     pad = nn.utils.rnn.pad_sequence
     return {name: pad([row[name] for row in rows], batch_first=True, padding_value=fill[name]) for name in fill}
 
