@@ -54,6 +54,34 @@ def test_ids_are_those_of_the_whole_text_and_labels_those_of_the_answers(recipe:
         assert text == "".join(shot.answer for shot in example.shots if shot.told) + example.target
 
 
+def test_the_rest_of_the_prompt_counts_as_little_as_asked(recipe: LanguageModelRecipe) -> None:
+    example = next(one for i in range(40) if (one := recipe.prompts.example(i, 0)).shots)
+    plain, whole = recipe.encode(example, shots=True), recipe.encode(example, shots=True, prompt_weight=0.02)
+    answers = whole["answers"]
+    assert torch.equal(plain["answers"], answers)
+    assert torch.equal(plain["labels"][answers], whole["labels"][answers])
+    assert torch.equal(plain["weights"][answers], whole["weights"][answers])
+    assert bool((whole["weights"][~answers] == torch.tensor(0.02)).all())
+    assert whole["labels"].tolist() == [*whole["ids"][1:].tolist(), EOS_ID]
+    with torch.no_grad():
+        figures = recipe.loss(recipe.model, split_by_length([whole]), step=0, indices=[0])
+        alone = recipe.loss(recipe.model, split_by_length([plain]), step=0, indices=[0])
+    assert float(figures["answer_loss"]) == pytest.approx(float(alone["loss"]), rel=1e-4)
+    assert float(figures["token_accuracy"]) == pytest.approx(float(alone["token_accuracy"]))
+    assert float(figures["loss"]) != pytest.approx(float(alone["loss"]), rel=1e-4)
+
+
+def test_the_first_prompts_are_short(recipe: LanguageModelRecipe) -> None:
+    short = LanguageModelRecipe(replace(CONFIG, short_prompts=12), recipe.prompts, recipe.pieces)
+    limit = CONFIG.max_tokens - 2
+    few = replace(recipe.prompts, settings=replace(recipe.prompts.settings, max_shots=CONFIG.short_shots))
+    drawn = [few.example(i, 0, length=recipe.count, max_length=limit) for i in range(12)]
+    drawn += [recipe.prompts.example(i, 0, length=recipe.count, max_length=limit) for i in range(12, 16)]
+    expected = sorted(len(recipe.encode(example, shots=True)["ids"]) for example in drawn)
+    parts = short.batch(range(16), 0)
+    assert sorted(int((row != EOS_ID).sum()) for part in parts for row in part["ids"]) == expected
+
+
 def test_a_batch_holds_every_prompt_once_and_little_padding(recipe: LanguageModelRecipe) -> None:
     parts = recipe.batch(range(16), 5)
     lengths = [int((part["ids"][i] != EOS_ID).sum()) for part in parts for i in range(len(part["ids"]))]
@@ -146,6 +174,9 @@ def test_bad_settings() -> None:
     for name in ("tokenizer_prompts", "max_tokens", "validation"):
         with pytest.raises(InputError, match=f"{name} is 0"):
             replace(CONFIG, **{name: 0})  # type: ignore[arg-type]
+    for name in ("short_prompts", "short_shots", "prompt_weight"):
+        with pytest.raises(InputError, match=f"{name} is -1"):
+            replace(CONFIG, **{name: -1})  # type: ignore[arg-type]
     with pytest.raises(InputError, match="32 or 64"):
         replace(CONFIG, llama={**LLAMA, "num_attention_heads": 2})
 
