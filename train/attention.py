@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
@@ -16,3 +20,41 @@ def attention_for_training(device: torch.device) -> AbstractContextManager[None]
     """
     slow = device.type == "cpu" and torch.is_autocast_enabled("cpu")
     return sdpa_kernel([SDPBackend.MATH]) if slow else nullcontext()
+
+
+def causal_attention_in_parts(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    parts: Sequence[tuple[int, int]] | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attention in the form of transformers' `AttentionInterface`, for batches of several lengths laid out as one row.
+
+    query, key, value: (1, H, N, D). parts: (rows, tokens) of each batch in order, N tokens in all; without it, this is
+    transformers' own `sdpa` on (B, H, T, D). Returns (1, N, H, D).
+
+    All else in a layer then runs once over all tokens: with eight lengths in a batch, a step of the small language model
+    took 1.1 s in place of 1.9 s on two cores. There, too, the plain products are faster than the fused kernel.
+    """
+    if parts is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    sizes = [rows * tokens for rows, tokens in parts]
+    flat = [states[0].transpose(0, 1).split(sizes) for states in (query, key, value)]  # (rows * tokens, H, D) each
+    out = []
+    for (rows, tokens), *states in zip(parts, *flat, strict=True):
+        q, k, v = (one.unflatten(0, (rows, tokens)).transpose(1, 2) for one in states)  # (rows, H, tokens, D)
+        if q.device.type == "cpu":
+            later = torch.full((tokens, tokens), -torch.inf, dtype=q.dtype).triu(1)
+            weights = ((q * (scaling or q.shape[-1] ** -0.5)) @ k.transpose(-1, -2) + later).softmax(-1, dtype=q.dtype)
+            seen = weights @ v
+        else:
+            seen = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
+        out.append(seen.transpose(1, 2).flatten(0, 1))
+    return torch.cat(out)[None], None

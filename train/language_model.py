@@ -2,7 +2,8 @@
 
 The loss counts answers and their stop marks; the rest of the prompt as little as wanted: it teaches to look words up in
 what came before. A batch is sorted by length and split into parts of nearly equal
-lengths, padded on the right: attention is then plainly causal, needs no mask, and little time goes to padding.
+lengths, padded on the right: attention is then plainly causal, needs no mask, and little time goes to padding. All
+else in the model runs over the tokens of all parts at once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
+from .attention import causal_attention_in_parts
 from .conventions import FAMILIES
 from .encoder_texts import read_encoder_texts
 from .language_prompts import BLANK, Example, LanguagePrompts, PromptSettings
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 IGNORED = -100
+_ATTENTION = "textlens_parts"
+_PROMPT_STRIDE = 4  # the logits of every token of a prompt would take a third of a step
 _FILLED = 0.75  # how short a prompt may be beside the longest of its part
 _TOKENIZER_SEED = 1_000_003  # the prompts that the tokenizer learns from are not those of the run's seed
 _PART_TOKENS = 16_384  # of a part in evaluation
@@ -47,9 +51,9 @@ class LanguageModelConfig:
     loop: of `LoopConfig`. prompts: of `PromptSettings`. llama: of `LlamaConfig`, sizes of the model.
     encoder_texts: file of `encoder_texts`, for contexts that encoders wrote; None for captions alone.
     vocab_size, tokenizer_prompts: of the tokenizer, and how many prompts it learns from.
-    short_prompts, short_shots: the first so many prompts of the run have at most so many shots.
+    first_prompts, first: settings in which the first so many prompts of the run differ from `prompts`: easier ones.
     max_tokens: of a prompt with its answer; shots that do not fit are left out. shot_answers: count them in the loss.
-    prompt_weight: of each token that is part of no answer, where an answer of one token counts 1.
+    prompt_weight: of tokens that are part of no answer, one in `_PROMPT_STRIDE`; an answer of one token counts 1.
     validation: prompts of each kind of evaluation.
     """
 
@@ -64,8 +68,8 @@ class LanguageModelConfig:
     encoder_texts: str | None = None
     vocab_size: int = 2048
     tokenizer_prompts: int = 4000
-    short_prompts: int = 0
-    short_shots: int = 1
+    first_prompts: int = 0
+    first: Mapping[str, Any] = field(default_factory=dict)
     max_tokens: int = 1024
     shot_answers: bool = True
     prompt_weight: float = 0.0
@@ -75,7 +79,7 @@ class LanguageModelConfig:
         for name in ("tokenizer_prompts", "max_tokens", "validation"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("short_prompts", "short_shots", "prompt_weight"):
+        for name in ("first_prompts", "prompt_weight"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 0")
         width, heads = self.llama.get("hidden_size", 0), self.llama.get("num_attention_heads", 1)
@@ -90,16 +94,22 @@ class AnswerModel(nn.Module):
     """The Llama, asked for nothing but the logits of counted positions."""
 
     def __init__(self, llama: LlamaForCausalLM) -> None:
+        from transformers import AttentionInterface
+
         super().__init__()
         self.llama = llama
+        AttentionInterface.register(_ATTENTION, causal_attention_in_parts)
+        llama.set_attn_implementation(_ATTENTION)
 
     def forward(self, parts: Sequence[Part]) -> Tensor:
         """(K, V), K the counted positions of all parts in order. One call for the whole batch, as DDP wants it."""
-        states = []
-        for part in parts:
-            hidden = self.llama.model(input_ids=part["ids"], use_cache=False).last_hidden_state  # (B, T, D)
-            states.append(hidden[part["labels"] != IGNORED])
-        return self.llama.lm_head(torch.cat(states))
+        ids, labels = (torch.cat([part[name].flatten() for part in parts]) for name in ("ids", "labels"))
+        shapes = [(rows, tokens) for rows, tokens in (part["ids"].shape for part in parts)]
+        places = [torch.arange(tokens, device=ids.device).repeat(rows) for rows, tokens in shapes]
+        found = self.llama.model(
+            input_ids=ids[None], position_ids=torch.cat(places)[None], use_cache=False, parts=shapes
+        )
+        return self.llama.lm_head(found.last_hidden_state[0, labels != IGNORED])
 
 
 class LanguageModelRecipe:
@@ -108,8 +118,7 @@ class LanguageModelRecipe:
     def __init__(self, config: LanguageModelConfig, prompts: LanguagePrompts, pieces: SentencePieceProcessor) -> None:
         self.config = config
         self.prompts = prompts
-        shots = min(config.short_shots, prompts.settings.max_shots)
-        self.short_prompts = replace(prompts, settings=replace(prompts.settings, max_shots=shots))
+        self.first_prompts = replace(prompts, settings=replace(prompts.settings, **config.first))
         self.pieces = pieces
         self.llama = new_llama(config)
         self.model: nn.Module = AnswerModel(self.llama)
@@ -120,7 +129,7 @@ class LanguageModelRecipe:
         limit = self.config.max_tokens - 2  # <s> and </s>
         examples = []
         for i in indices:
-            prompts = self.short_prompts if i < self.config.short_prompts else self.prompts
+            prompts = self.first_prompts if i < self.config.first_prompts else self.prompts
             examples.append(prompts.example(i, seed, length=self.count, max_length=limit))
         options = {"shots": self.config.shot_answers, "prompt_weight": self.config.prompt_weight}
         return split_by_length([self.encode(example, **options) for example in examples])
@@ -180,8 +189,10 @@ class LanguageModelRecipe:
         for text, counted in example.segments(shots=shots):
             found = self.pieces.encode(text)
             ids += found
-            weights += [len(found) ** -0.5 if counted else prompt_weight] * len(found)
             answers += [counted] * len(found)
+            for place in range(len(weights), len(ids)):
+                rest = prompt_weight if place % _PROMPT_STRIDE == len(example.query) % _PROMPT_STRIDE else 0.0
+                weights.append(len(found) ** -0.5 if counted else rest)
         ids, weights, answers = [*ids, EOS_ID], [*weights, weights[-1]], [*answers, True]
         each = torch.tensor(weights[1:])
         labels = torch.tensor(ids[1:]).masked_fill(each == 0, IGNORED)
