@@ -38,8 +38,8 @@ def causal_attention_in_parts(
     query, key, value: (1, H, N, D). parts: (rows, tokens) of each batch in order, N tokens in all; without it, this is
     transformers' own `sdpa` on (B, H, T, D). Returns (1, N, H, D).
 
-    All else in a layer then runs once over all tokens: with eight lengths in a batch, a step of the small language model
-    took 1.1 s in place of 1.9 s on two cores. There, too, the plain products are faster than the fused kernel.
+    All else in a layer then runs once over all tokens: with eight lengths in a batch, a step of the small language
+    model took 1.1 s in place of 1.9 s on two cores. There, too, the plain products are faster than the fused kernel.
     """
     if parts is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
