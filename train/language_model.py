@@ -24,7 +24,7 @@ from .attention import causal_attention_in_parts
 from .conventions import FAMILIES
 from .encoder_texts import read_encoder_texts
 from .language_prompts import BLANK, Example, LanguagePrompts, PromptSettings
-from .language_tokenizer import BOS_ID, EOS_ID, save_tokenizer, train_sentencepiece
+from .language_tokenizer import BOS_ID, EOS_ID, load_sentencepiece, save_tokenizer, train_sentencepiece
 from .loop import LoopConfig, TrainResult, train
 from .settings import current_commit, write_training_record
 
@@ -49,6 +49,7 @@ class LanguageModelConfig:
     """Settings of the recipe.
 
     loop: of `LoopConfig`. prompts: of `PromptSettings`. llama: of `LlamaConfig`, sizes of the model.
+    start: folder of a trained model to go on from, for a second stage; sizes and tokenizer are then that one's.
     encoder_texts: file of `encoder_texts`, for contexts that encoders wrote; None for captions alone.
     vocab_size, tokenizer_prompts: of the tokenizer, and how many prompts it learns from.
     first_prompts, first: settings in which the first so many prompts of the run differ from `prompts`: easier ones.
@@ -65,6 +66,7 @@ class LanguageModelConfig:
             **{"num_attention_heads": 8, "num_key_value_heads": 8},
         }
     )
+    start: str | None = None
     encoder_texts: str | None = None
     vocab_size: int = 2048
     tokenizer_prompts: int = 4000
@@ -120,7 +122,7 @@ class LanguageModelRecipe:
         self.prompts = prompts
         self.first_prompts = replace(prompts, settings=replace(prompts.settings, **config.first))
         self.pieces = pieces
-        self.llama = new_llama(config)
+        self.llama = load_start(config.start) if config.start else new_llama(config)
         self.model: nn.Module = AnswerModel(self.llama)
         self.validation = validation_examples(config, prompts.settings, self.count)
 
@@ -218,6 +220,13 @@ def new_llama(config: LanguageModelConfig) -> LlamaForCausalLM:
     return llama
 
 
+def load_start(folder: str) -> LlamaForCausalLM:
+    """The model of a stage before, in float32."""
+    from transformers import LlamaForCausalLM
+
+    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
 def validation_examples(
     config: LanguageModelConfig, settings: PromptSettings, count: Callable[[str], int]
 ) -> dict[str, list[Example]]:
@@ -257,9 +266,11 @@ def train_language_model(
 
 
 def prepare_recipe(config: LanguageModelConfig) -> LanguageModelRecipe:
-    """Read the encoder texts and learn the tokenizer, the same each time."""
+    """Read the encoder texts and learn the tokenizer, the same each time; with `start`, take its tokenizer."""
     texts = read_encoder_texts(Path(config.encoder_texts)) if config.encoder_texts else {}
     prompts = LanguagePrompts(PromptSettings(**config.prompts), texts)
+    if config.start:
+        return LanguageModelRecipe(config, prompts, load_sentencepiece(Path(config.start)))
     examples = (prompts.example(i, _TOKENIZER_SEED) for i in range(config.tokenizer_prompts))
     pieces = train_sentencepiece((example.prompt + example.target for example in examples), config.vocab_size)
     return LanguageModelRecipe(config, prompts, pieces)

@@ -176,6 +176,22 @@ def test_a_paused_run_ends_with_the_same_weights(tmp_path: Path) -> None:
     assert weights[0] == weights[1]
 
 
+def test_a_second_stage_goes_on_from_the_first(tmp_path: Path) -> None:
+    config = replace(CONFIG, validation=1)
+    train_language_model(config, tmp_path / "first")
+    folder = tmp_path / "first" / "model"
+    second = replace(config, start=str(folder), loop={**config.loop, "steps": 1}, prompts={"scenes": 90})
+    recipe = prepare_recipe(second)
+    before = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    assert all(torch.equal(value, before[name].float()) for name, value in recipe.llama.state_dict().items())
+    assert train_language_model(second, tmp_path / "second").finished
+    after = tmp_path / "second" / "model"
+    assert (after / "tokenizer.model").read_bytes() == (folder / "tokenizer.model").read_bytes()
+    assert json.loads((after / "training.json").read_text())["started_from"]["steps"] == 2
+    with pytest.raises(InputError, match="expected the folder of a trained language model"):
+        prepare_recipe(replace(second, start=str(tmp_path / "none")))
+
+
 def test_bad_settings() -> None:
     for name in ("tokenizer_prompts", "max_tokens", "validation"):
         with pytest.raises(InputError, match=f"{name} is 0"):
