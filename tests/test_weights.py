@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from textlens.encoders.registry import DEFAULT_ENCODER, WEIGHTS, load_encoder
+from textlens import ImageReader
+from textlens.encoders.registry import ASK_ENCODERS, DEFAULT_ENCODER, WEIGHTS, load_encoder
 from textlens.evals.coca import pictures
 from textlens.evals.dediffusion import write
+from textlens.evals.language_model import ask, draw_questions, example_shots, folder_completer, no_context, true_captions
 from textlens.evals.redrawn import first_scenes
+from textlens.prompting.shots import pseudo_shots
 from textlens.train.facts import score_texts
 
 FOLDERS = sorted(path for path in WEIGHTS.iterdir() if path.is_dir() and path.name != "__pycache__")
@@ -61,3 +64,22 @@ def test_decap_reads_images_though_it_learnt_from_captions_alone() -> None:
     for kind, least in {"background": 0.8, "colour": 0.8, "noun": 0.45}.items():
         assert scores[kind].f1 >= least
         assert scores[kind].f1 > others[kind].f1 + 0.2
+
+
+def test_the_small_language_model_answers_from_its_context() -> None:
+    complete, asked = folder_completer(WEIGHTS / "language_model"), draw_questions(30)
+    shots = example_shots(true_captions)
+    true = ask("true", complete, asked, true_captions, shots=shots)
+    blank = ask("blank", complete, asked, no_context, shots=pseudo_shots(shots, len(shots)))
+    assert true.failures == 0
+    assert true.accuracy["all"] >= 0.7
+    assert true.accuracy["all"] > blank.accuracy["all"] + 0.25
+
+
+def test_asked_of_an_image_with_what_comes_along() -> None:
+    scenes = first_scenes(40, 2)
+    questions = ["What color is the background?"] * len(scenes)
+    answers = ImageReader.from_specs().ask(pictures(scenes), questions)
+    assert all(answer.error is None for answer in answers)
+    assert {one.encoder for answer in answers for one in answer.descriptions} == set(ASK_ENCODERS)
+    assert sum(answer.answer == scene.background for answer, scene in zip(answers, scenes, strict=True)) >= 30
