@@ -34,25 +34,9 @@ def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def language_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small language model; as long as there is none, what its recipe writes before any training, but smaller."""
-    shipped = Path(LANGUAGE_MODELS["tiny"].default or "")
-    if (shipped / "config.json").is_file():
-        return shipped
-    from textlens.train.language_model import LanguageModelConfig, prepare_recipe
-
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
-    config = LanguageModelConfig(
-        loop={"steps": 1, "batch_size": 1, "learning_rate": 1e-3},
-        prompts={"scenes": 300},
-        llama={**sizes, "num_attention_heads": 2, "num_key_value_heads": 2, "initializer_range": 0.2},
-        vocab_size=1024,
-        tokenizer_prompts=200,
-        validation=1,
-    )
-    folder = tmp_path_factory.mktemp("served") / "language_model"
-    prepare_recipe(config).save(folder)
-    return folder
+def language_model_folder() -> Path:
+    """The small language model that comes along."""
+    return Path(LANGUAGE_MODELS["tiny"].default or "")
 
 
 @pytest.fixture(scope="session")
