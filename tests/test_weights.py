@@ -10,7 +10,14 @@ from textlens import ImageReader
 from textlens.encoders.registry import ASK_ENCODERS, DEFAULT_ENCODER, WEIGHTS, load_encoder
 from textlens.evals.coca import pictures
 from textlens.evals.dediffusion import write
-from textlens.evals.language_model import ask, draw_questions, example_shots, folder_completer, no_context, true_captions
+from textlens.evals.language_model import (
+    ask,
+    draw_questions,
+    example_shots,
+    folder_completer,
+    no_context,
+    true_captions,
+)
 from textlens.evals.redrawn import first_scenes
 from textlens.prompting.shots import pseudo_shots
 from textlens.train.facts import score_texts
