@@ -32,9 +32,8 @@ def main() -> None:
     sheet(pictures).save(OUT / "recreate.png")
     print(f"\nimage | words that “{DEFAULT_ENCODER}” writes | what the words alone give back: {OUT / 'recreate.png'}")
 
-    print(
-        f"\nasked of the small language model, which reads the words of {' and '.join(ASK_ENCODERS)} (the truth beside):"
-    )
+    readers = " and ".join(ASK_ENCODERS)
+    print(f"\nasked of the small language model, which reads the words of {readers} (the truth beside):")
     asked = [question_of(index, kind) for index, kind in EXAMPLES.items()]
     answers = ImageReader.from_specs().ask([str(path) for path in paths], [one.question for one in asked])
     for path, one, answer in zip(paths, asked, answers, strict=True):
