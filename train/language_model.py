@@ -133,8 +133,8 @@ class LanguageModelRecipe:
         for i in indices:
             prompts = self.first_prompts if i < self.config.first_prompts else self.prompts
             examples.append(prompts.example(i, seed, length=self.count, max_length=limit))
-        options = {"shots": self.config.shot_answers, "prompt_weight": self.config.prompt_weight}
-        return split_by_length([self.encode(example, **options) for example in examples])
+        shots, weight = self.config.shot_answers, self.config.prompt_weight
+        return split_by_length([self.encode(example, shots=shots, prompt_weight=weight) for example in examples])
 
     def loss(self, model: nn.Module, batch: list[Part], *, step: int, indices: Sequence[int]) -> dict[str, Tensor]:
         """Cross-entropy, each token weighted by one over the square root of its answer's length, so that captions do
