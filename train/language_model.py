@@ -1,9 +1,9 @@
 """Training of the small language model: a Llama that reads few-shot prompts of the made world and writes the answers.
 
-The loss counts answers and their stop marks; the rest of the prompt as little as wanted: it teaches to look words up in
-what came before. A batch is sorted by length and split into parts of nearly equal
-lengths, padded on the right: attention is then plainly causal, needs no mask, and little time goes to padding. All
-else in the model runs over the tokens of all parts at once.
+The loss counts answers and their stop marks, and as much of the rest of the prompt as wanted, which teaches the model
+to look words up in what came before. A batch is sorted by length and split into parts of nearly equal lengths, padded
+on the right: attention is then plainly causal, needs no mask, and little time goes to padding. All else in the model
+runs over the tokens of all parts at once.
 """
 
 from __future__ import annotations
