@@ -188,12 +188,13 @@ class LanguageModelRecipe:
         """One prompt with its answer and </s>: ids, labels, weights, answers, all (T,). The pieces of the prompt are
         encoded one by one, which gives the ids of the whole text: each ends where a token does."""
         ids, weights, answers = [BOS_ID], [0.0], [False]
+        first = len(example.query) % _PROMPT_STRIDE  # not the same places in all prompts
         for text, counted in example.segments(shots=shots):
             found = self.pieces.encode(text)
             ids += found
             answers += [counted] * len(found)
             for place in range(len(weights), len(ids)):
-                rest = prompt_weight if place % _PROMPT_STRIDE == len(example.query) % _PROMPT_STRIDE else 0.0
+                rest = prompt_weight if place % _PROMPT_STRIDE == first else 0.0
                 weights.append(len(found) ** -0.5 if counted else rest)
         ids, weights, answers = [*ids, EOS_ID], [*weights, weights[-1]], [*answers, True]
         each = torch.tensor(weights[1:])
