@@ -18,20 +18,21 @@ from .captions import STYLES
 from .conventions import FAMILIES, PLAIN
 from .encoder_texts import EncoderTexts
 from .language_contexts import BLANK, Pool, View, draw_view
-from .language_tasks import Item, Task, ask, classify, upsample, without_shot_contexts, write_captions
+from .language_tasks import Item, Task, ask, classify, interview, upsample, without_shot_contexts, write_captions
 from .randomness import sample_rng
 from .scenes import SPLITS
 
 __all__ = ["BLANK", "TASKS", "Example", "LanguagePrompts", "PromptSettings", "ShotText"]
 
-TASKS = ("vqa", "classification", "captioning", "upsampling")
+TASKS = ("vqa", "interview", "classification", "captioning", "upsampling")
 
 
 @dataclass(frozen=True)
 class PromptSettings:
     """Weights of what prompts are made of.
 
-    tasks: of `TASKS`. contexts: of caption styles, encoders (where there are texts of theirs), and "blank".
+    tasks: of `TASKS`; an "interview" is several questions about one image.
+    contexts: of caption styles, encoders (where there are texts of theirs), and "blank".
     conventions: of "plain" and the families of `conventions.FAMILIES`, for questions.
     several: share of prompts with two or three descriptions of each image. pseudo: share of those with shots whose
     context is blank, as zero-shot prompts have them. max_shots: 0 to so many, equally often.
@@ -161,6 +162,8 @@ class LanguagePrompts:
         view = draw_view(self._pool, self.settings.contexts, self.settings.several, rng)
         if name == "upsampling":
             return upsample(rng, view, min(number, _MOST_UPSAMPLED))
+        if name == "interview":
+            return interview(rng, view)
         if name == "classification":
             return classify(rng, view, number)
         if name == "captioning":

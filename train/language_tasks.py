@@ -27,6 +27,7 @@ _TRIES = 500  # scenes looked at for one that fits
 _DATASETS = ("MS COCO", "Flickr30k", "NoCaps", "Scenes", "Web")
 _PSEUDO = 0.7  # of questions without shots, as `ask` puts them
 _QUOTED = 0.7  # the default of the templates; the paper's formats, for the rest, have no quotes
+_INTERVIEW = (4, 10)  # questions
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,31 @@ def ask(rng: random.Random, view: View, family: str, number: int, *, held_out: b
         if not convention.needs_value or query.value in values:
             return Task(template, [*shots, query], convention, fixed=fixed)
     return Task(template, [*shots, query], fixed=fixed)
+
+
+def interview(rng: random.Random, view: View) -> Task:
+    """Several questions of all types about one image, whose context stands once, before them: a form for training
+    alone, where a token of the prompt teaches several times as much as in questions that each have an image."""
+    scene, context = view.see()
+    asked = {one.question: one for _ in range(2) for one in questions(scene, rng)}
+    chosen = rng.sample(list(asked.values()), min(len(asked), rng.randint(*_INTERVIEW)))
+    items = [Item("interview", (), one.question, one.answer) for one in chosen]
+    return Task(_InterviewTemplate(quote=rng.random() < _QUOTED, context=context), items)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _InterviewTemplate(VQATemplate):
+    """Questions and answers alone; the one image's context is part of the head."""
+
+    context: tuple[Context, ...]
+
+    @property
+    def head(self) -> str:
+        return "\n".join([f"{self.instruction}\n", *self.context_lines(self.context_field, self.context)])
+
+    def example(self, shot: Shot) -> list[str]:
+        _, *lines = super().example(replace(shot, context=()))
+        return lines
 
 
 def _question(rng: random.Random, view: View, types: Sequence[str]) -> Item:

@@ -135,6 +135,20 @@ def test_conventions_write_different_answers_differently() -> None:
             assert written == [convention.write(value) for value in values]
 
 
+def test_interviews_show_an_image_once_and_count_all_its_answers() -> None:
+    settings = PromptSettings(tasks={"interview": 1}, contexts={"descriptive": 1}, pseudo=1.0, scenes=200)
+    examples = [LanguagePrompts(settings).example(i, 0) for i in range(40)]
+    for example in examples:
+        assert example.prompt.count("Image context") == 1
+        asked = [shot.opening for shot in example.shots] + [example.query]
+        assert len(set(asked)) == len(asked)
+        assert all(opening.startswith("Image question: ") for opening in asked)
+        assert all(shot.told for shot in example.shots)
+    assert {len(example.shots) + 1 for example in examples} >= {4, 6, 8, 10}
+    context = next(example.head for example in examples if "purple" in example.head)
+    assert context.startswith("Answer the question given the context.\n\nImage context")
+
+
 def test_pseudo_shots_are_never_counted() -> None:
     settings = PromptSettings(tasks={"vqa": 1}, conventions={"plain": 1}, pseudo=1.0, scenes=200)
     shots = [shot for i in range(40) for shot in LanguagePrompts(settings).example(i, 0).shots]
