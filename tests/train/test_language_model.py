@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +113,22 @@ def test_padding_and_parts_change_nothing(recipe: LanguageModelRecipe) -> None:
             losses = F.cross_entropy(logits, row["labels"], ignore_index=IGNORED, reduction="none")
             each, weight = each + float((losses * row["weights"]).sum()), weight + float(row["weights"].sum())
     assert float(together["loss"]) == pytest.approx(each / weight, rel=1e-4)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_layers_are_the_same_for_all_lengths(recipe: LanguageModelRecipe) -> None:
+    compiled = LanguageModelRecipe(replace(CONFIG, compile_layers=True), recipe.prompts, recipe.pieces)
+    torch._dynamo.reset()
+    for first in (0, 4, 12):
+        batch = recipe.batch(range(first, first + 4 + first), 3)
+        found = []
+        for one in (recipe, compiled):
+            one.model.zero_grad()
+            one.loss(one.model, batch, step=0, indices=[])["loss"].backward()
+            found.append([parameter.grad.clone() for parameter in one.model.parameters() if parameter.grad is not None])
+        torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-5)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        compiled.loss(compiled.model, recipe.batch(range(40, 49), 3), step=0, indices=[])["loss"].backward()
 
 
 def test_evaluation_is_what_greedy_writing_gives(recipe: LanguageModelRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
