@@ -196,24 +196,14 @@ def unseen_conventions(
 
 
 def folder_completer(folder: Path, *, max_tokens: int = 24, batch_size: int = 16) -> Complete:
-    """Greedy writing by a transformers folder, in process; each text ends with the model's own end token."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """Greedy writing by a transformers folder, in process, up to where a VQA answer ends."""
+    from ..agent.in_process import InProcessModel
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model = InProcessModel.from_pretrained(folder, batch_size=batch_size)
 
-    @torch.inference_mode()
     def complete(prompts: Sequence[str]) -> list[str]:
-        written = [""] * len(prompts)
-        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            batch = tokenizer([prompts[i] for i in part], return_tensors="pt", padding=True)
-            ids = model.generate(**batch, max_new_tokens=max_tokens, do_sample=False)[:, batch["input_ids"].shape[1] :]
-            for i, text in zip(part, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True):
-                written[i] = text
-        return written
+        stop = VQATemplate().stop
+        return [one.text for one in model.complete(prompts, max_tokens=max_tokens, stop=stop, temperature=0.0, seed=0)]
 
     return complete
 
