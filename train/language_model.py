@@ -36,6 +36,7 @@ IGNORED = -100
 _ATTENTION = "textlens_parts"
 _PROMPT_STRIDE = 4  # the logits of every token of a prompt would take a third of a step
 _FILLED = 0.75  # how short a prompt may be beside the longest of its part
+_EMBEDDING = 0.5  # standard deviation of new ones
 _TOKENIZER_SEED = 1_000_003  # the prompts that the tokenizer learns from are not those of the run's seed
 _PART_TOKENS = 16_384  # of a part in evaluation
 
@@ -217,7 +218,11 @@ class LanguageModelRecipe:
 
 
 def new_llama(config: LanguageModelConfig) -> LlamaForCausalLM:
-    """A model of random weights, the same for the same settings; it writes greedily unless told otherwise."""
+    """A model of random weights, the same for the same settings; it writes greedily unless told otherwise.
+
+    What layers add is small beside the embeddings at first, so that tokens stay themselves all the way up and copying
+    them is soon found. The last norm makes up for the large embeddings, which are the head as well.
+    """
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
     ids = {"bos_token_id": BOS_ID, "eos_token_id": EOS_ID, "pad_token_id": EOS_ID}
@@ -225,6 +230,13 @@ def new_llama(config: LanguageModelConfig) -> LlamaForCausalLM:
     with torch.random.fork_rng():
         torch.manual_seed(config.loop.get("seed", 0))
         llama = LlamaForCausalLM(LlamaConfig(**{**sizes, **ids, **config.llama}))
+    with torch.no_grad():
+        embeddings = llama.get_input_embeddings().weight
+        embeddings.mul_(_EMBEDDING / embeddings.std())
+        llama.model.norm.weight.fill_(1 / (_EMBEDDING * embeddings.shape[1] ** 0.5))  # logits of variance 1
+        for layer in llama.model.layers:
+            for added in (layer.self_attn.o_proj, layer.mlp.down_proj):
+                added.weight.mul_((2 * len(llama.model.layers)) ** -0.5)
     llama.generation_config = GenerationConfig(do_sample=False, **ids)
     return llama
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-OptimizerName = Literal["adamw", "adafactor"]
+OptimizerName = Literal["adamw", "adafactor", "muon"]
+_TABLES = ("embed", "wte", "wpe", "head")  # parts of the names of embeddings and of heads over words
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -26,11 +28,19 @@ def build_optimizer(
     weight_decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.95),
 ) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) or Adafactor (Shazeer & Stern 2018; torch's, the variant of Big Vision).
+    """AdamW (Loshchilov & Hutter 2019), Adafactor (Shazeer & Stern 2018; torch's, the variant of Big Vision) or Muon
+    (Jordan et al. 2024) for the matrices within a model, with AdamW for all else: embeddings, heads, norms, biases.
 
     Only matrices decay: biases, norms and scalar temperatures (fewer than two dimensions) are left alone. `betas` are
-    AdamW's; Adafactor keeps factored second moments and scales the learning rate by the size of each weight.
+    AdamW's; Adafactor keeps factored second moments and scales the learning rate by the size of each weight. Muon's
+    steps are scaled to the size of AdamW's, so that one learning rate fits both.
     """
+    if name == "muon":
+        inner = [p for key, p in parameters.items() if p.ndim == 2 and not any(part in key for part in _TABLES)]
+        chosen = {id(p) for p in inner}
+        rest = {key: p for key, p in parameters.items() if id(p) not in chosen}
+        muon = torch.optim.Muon(inner, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        return _Together(muon, build_optimizer(rest, "adamw", learning_rate, weight_decay, betas))
     matrices = [p for p in parameters.values() if p.ndim >= 2]
     others = [p for p in parameters.values() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -38,6 +48,34 @@ def build_optimizer(
     if name == "adafactor":
         return torch.optim.Adafactor(groups, lr=learning_rate)
     return torch.optim.AdamW(groups, lr=learning_rate, betas=betas)
+
+
+class _Together(torch.optim.Optimizer):
+    """Several optimizers, each of its own parameters, as one."""
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self.parts = parts
+        super().__init__([p for part in parts for group in part.param_groups for p in group["params"]], {})
+        self._gather()
+
+    def _gather(self) -> None:
+        """The parts' own groups and states: what is set here is set there."""
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+        self.state = defaultdict(dict, {p: own for part in self.parts for p, own in part.state.items()})
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for part in self.parts:
+            part.step()
+        self._gather()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        first = 0
+        for part in self.parts:
+            count = sum(len(group["params"]) for group in part.param_groups)
+            own = {i - first: one for i, one in state_dict["state"].items() if first <= i < first + count}
+            part.load_state_dict({"state": own, "param_groups": part.state_dict()["param_groups"]})
+            first += count
+        self._gather()
 
 
 def learning_rate_at(step: int, steps: int, peak: float, floor: float = 0.0, warmup_steps: int = 0) -> float:

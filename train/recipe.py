@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from torch import Tensor, nn
 
@@ -18,7 +18,8 @@ class LoopConfig:
 
     steps: optimizer steps, fixed at the start; the schedule is a function of them.
     learning_rate, min_learning_rate, warmup_steps: linear warm-up to the first, then a half cosine down to the second.
-    weight_decay: of matrices alone. betas: AdamW's. gradient_clip: greatest norm of the whole gradient; None for no
+    weight_decay: of matrices alone. betas: AdamW's.
+    optimizer: of `build_optimizer`. gradient_clip: greatest norm of the whole gradient; None for no
     limit. ema_decay: keep a moving average of the weights, used to evaluate and as the result; None for none.
     precision: "bf16" computes the loss under autocast; weights and optimizer stay float32.
     evaluate_every: steps between evaluations (there is one at the end in any case); None for only the last.
@@ -61,7 +62,7 @@ class LoopConfig:
             raise InputError(
                 f"evaluate_every is {self.evaluate_every}; expected at least 1, or None for only at the end."
             )
-        for name, choices in (("optimizer", ("adamw", "adafactor")), ("precision", ("fp32", "bf16"))):
+        for name, choices in (("optimizer", get_args(OptimizerName)), ("precision", ("fp32", "bf16"))):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(choices)}.")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
