@@ -67,9 +67,10 @@ class Interrupted(TinyRecipe):
     [
         {},
         {"accumulation": 2, "optimizer": "adafactor"},
+        {"optimizer": "muon", "ema_decay": 0.9},
         {"precision": "bf16", "ema_decay": None, "gradient_clip": None, "evaluate_every": None},
     ],
-    ids=["plain", "accumulation", "bf16"],
+    ids=["plain", "accumulation", "muon", "bf16"],
 )
 def test_paused_and_resumed_equals_uninterrupted(tmp_path: Path, changes: dict) -> None:
     config = replace(CONFIG, **changes)

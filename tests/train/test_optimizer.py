@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from textlens.train.optimizer import (
@@ -25,6 +27,42 @@ def test_schedule_warms_up_and_falls_along_a_half_cosine() -> None:
 def test_schedule_without_warmup_or_with_nothing_else() -> None:
     assert learning_rate_at(0, 10, peak=0.3) == 0.3
     assert [learning_rate_at(step, 2, peak=1.0, warmup_steps=2) for step in range(2)] == [0.5, 1.0]
+
+
+def test_muon_has_the_matrices_within_and_adamw_the_rest() -> None:
+    model = nn.ModuleDict({"embed": nn.Embedding(7, 4), "inner": nn.Linear(4, 4), "norm": nn.LayerNorm(4)})
+    model["head"] = nn.Linear(4, 7, bias=False)
+    parameters = trainable_parameters(model)
+
+    def move(optimizer: torch.optim.Optimizer, steps: int) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1
+        for _ in range(steps):
+            model["head"](model["norm"](model["inner"](model["embed"].weight))).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    optimizer = build_optimizer(parameters, "muon", 1e-9, weight_decay=0.0)
+    before = parameters["inner.weight"].detach().clone()
+    move(optimizer, 1)
+    moved = torch.linalg.svdvals(before - parameters["inner.weight"].detach()) / (0.1 * 0.2 * 4**0.5)
+    assert moved.min() > 0.1  # all directions alike, as Muon's steps are
+    assert moved.max() < 1.5
+    kept = {name: set(optimizer.state[p]) for name, p in parameters.items()}
+    assert [name for name, own in kept.items() if own == {"momentum_buffer"}] == ["inner.weight"]
+    assert all("exp_avg" in own for name, own in kept.items() if name != "inner.weight")
+
+    saved = copy.deepcopy(optimizer.state_dict())
+    weights = {name: p.detach().clone() for name, p in parameters.items()}
+    move(optimizer, 2)
+    expected = {name: p.detach().clone() for name, p in parameters.items()}
+    with torch.no_grad():
+        for name, p in parameters.items():
+            p.copy_(weights[name])
+    anew = build_optimizer(parameters, "muon", 1e-9, weight_decay=0.0)
+    anew.load_state_dict(saved)
+    move(anew, 2)
+    assert all(torch.equal(expected[name], p) for name, p in parameters.items())
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
