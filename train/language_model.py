@@ -231,7 +231,7 @@ def new_llama(config: LanguageModelConfig) -> LlamaForCausalLM:
         torch.manual_seed(config.loop.get("seed", 0))
         llama = LlamaForCausalLM(LlamaConfig(**{**sizes, **ids, **config.llama}))
     with torch.no_grad():
-        embeddings = llama.get_input_embeddings().weight
+        embeddings = llama.model.embed_tokens.weight
         embeddings.mul_(_EMBEDDING / embeddings.std())
         llama.model.norm.weight.fill_(1 / (_EMBEDDING * embeddings.shape[1] ** 0.5))  # logits of variance 1
         for layer in llama.model.layers:

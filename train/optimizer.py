@@ -39,8 +39,13 @@ def build_optimizer(
         inner = [p for key, p in parameters.items() if p.ndim == 2 and not any(part in key for part in _TABLES)]
         chosen = {id(p) for p in inner}
         rest = {key: p for key, p in parameters.items() if id(p) not in chosen}
-        muon = torch.optim.Muon(inner, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-        return _Together(muon, build_optimizer(rest, "adamw", learning_rate, weight_decay, betas))
+        parts: list[torch.optim.Optimizer] = []
+        if inner:
+            scale = "match_rms_adamw"
+            parts.append(torch.optim.Muon(inner, learning_rate, weight_decay, adjust_lr_fn=scale))
+        if rest:
+            parts.append(build_optimizer(rest, "adamw", learning_rate, weight_decay, betas))
+        return _Together(*parts)
     matrices = [p for p in parameters.values() if p.ndim >= 2]
     others = [p for p in parameters.values() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
