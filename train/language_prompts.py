@@ -33,7 +33,7 @@ class PromptSettings:
 
     tasks: of `TASKS`; an "interview" is several questions about one image.
     contexts: of caption styles, encoders (where there are texts of theirs), and "blank".
-    conventions: of "plain" and the families of `conventions.FAMILIES`, for questions.
+    conventions: of "plain" and the families of `conventions.FAMILIES`, for questions and interviews.
     several: share of prompts with two or three descriptions of each image. pseudo: share of those with shots whose
     context is blank, as zero-shot prompts have them. max_shots: 0 to so many, equally often.
     scenes: how many scenes of the split the prompts draw from.
@@ -162,15 +162,16 @@ class LanguagePrompts:
         view = draw_view(self._pool, self.settings.contexts, self.settings.several, rng)
         if name == "upsampling":
             return upsample(rng, view, min(number, _MOST_UPSAMPLED))
-        if name == "interview":
-            return interview(rng, view)
         if name == "classification":
             return classify(rng, view, number)
+        # a blank context gives no answer, so that no shot could show how it is written
+        family = _drawn(self.settings.conventions, rng) if view.sources else "plain"
+        if name == "interview":
+            return interview(rng, view, family)
         if name == "captioning":
             task = write_captions(rng, view, number)
-        else:  # a blank context gives no answer, so that no shot could show how it is written
-            family = _drawn(self.settings.conventions, rng) if number and view.sources else "plain"
-            task = ask(rng, view, family, number)
+        else:
+            task = ask(rng, view, family if number else "plain", number)
         plain = task.convention is PLAIN
         return without_shot_contexts(task) if plain and rng.random() < self.settings.pseudo else task
 

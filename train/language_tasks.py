@@ -7,6 +7,7 @@ context, is chosen elsewhere.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ _DATASETS = ("MS COCO", "Flickr30k", "NoCaps", "Scenes", "Web")
 _PSEUDO = 0.7  # of questions without shots, as `ask` puts them
 _QUOTED = 0.7  # the default of the templates; the paper's formats, for the rest, have no quotes
 _INTERVIEW = (4, 10)  # questions
+_DRAWS = 3  # of the questions that a scene allows
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,25 @@ def ask(rng: random.Random, view: View, family: str, number: int, *, held_out: b
     return Task(template, [*shots, query], fixed=fixed)
 
 
-def interview(rng: random.Random, view: View) -> Task:
-    """Several questions of all types about one image, whose context stands once, before them: a form for training
-    alone, where a token of the prompt teaches several times as much as in questions that each have an image."""
-    scene, context = view.see()
-    asked = {one.question: one for _ in range(2) for one in questions(scene, rng)}
+def interview(rng: random.Random, view: View, family: str) -> Task:
+    """Several questions about one image, whose context stands once, before them: a form for training alone, where a
+    token of the prompt teaches several times as much as in questions that each have an image. Of all types in plain
+    words, or of those that a convention of another `family` goes with."""
+    convention = draw_convention(family, rng)
+    types = QUESTION_TYPES.get(convention.family, tuple(TYPES))
+    for _ in range(_TRIES):
+        scene, context = view.see()
+        asked = {one.question: one for _ in range(_DRAWS) for one in questions(scene, rng) if one.type in types}
+        if len(asked) >= min(_INTERVIEW):
+            break
     chosen = rng.sample(list(asked.values()), min(len(asked), rng.randint(*_INTERVIEW)))
+    if convention.needs_value:  # another answer tells how the last one is written
+        values = Counter(one.answer for one in chosen)
+        told = [one for one in chosen if values[one.answer] > 1]
+        chosen.sort(key=lambda one: one in told[-1:])
+        convention = convention if told else PLAIN
     items = [Item("interview", (), one.question, one.answer) for one in chosen]
-    return Task(_InterviewTemplate(quote=rng.random() < _QUOTED, context=context), items)
+    return Task(_InterviewTemplate(quote=rng.random() < _QUOTED, context=context), items, convention)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,7 +136,8 @@ def test_conventions_write_different_answers_differently() -> None:
 
 
 def test_interviews_show_an_image_once_and_count_all_its_answers() -> None:
-    settings = PromptSettings(tasks={"interview": 1}, contexts={"descriptive": 1}, pseudo=1.0, scenes=200)
+    plain = {"conventions": {"plain": 1}, "pseudo": 1.0, "scenes": 200}
+    settings = PromptSettings(tasks={"interview": 1}, contexts={"descriptive": 1}, **plain)
     examples = [LanguagePrompts(settings).example(i, 0) for i in range(40)]
     for example in examples:
         assert example.prompt.count("Image context") == 1
@@ -147,6 +148,21 @@ def test_interviews_show_an_image_once_and_count_all_its_answers() -> None:
     assert {len(example.shots) + 1 for example in examples} >= {4, 6, 8, 10}
     context = next(example.head for example in examples if "purple" in example.head)
     assert context.startswith("Answer the question given the context.\n\nImage context")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_interviews_under_a_convention_tell_how_the_last_answer_is_written(family: str) -> None:
+    settings = PromptSettings(tasks={"interview": 1}, contexts={"descriptive": 1}, conventions={family: 1}, scenes=200)
+    examples = [LanguagePrompts(settings).example(i, 0) for i in range(40)]
+    under = [example for example in examples if example.family == family]
+    assert len(under) > 20
+    for example in under:
+        assert not example.shots[0].told  # nothing stands before it
+        before = [shot.answer.strip(" $") for shot in example.shots]
+        if family in ("names", "pairs", "numbers"):
+            assert example.answer in before
+        if family == "affix":
+            assert set(before[0].split()) & set(example.answer.split())
 
 
 def test_pseudo_shots_are_never_counted() -> None:
