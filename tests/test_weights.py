@@ -80,7 +80,7 @@ def test_the_small_language_model_answers_from_its_context() -> None:
     blank = ask("blank", complete, asked, no_context, shots=pseudo_shots(shots, len(shots)))
     assert true.failures == 0
     assert true.accuracy["all"] >= 0.7
-    assert true.accuracy["all"] > blank.accuracy["all"] + 0.25
+    assert true.accuracy["all"] > blank.accuracy["all"] + 0.35
 
 
 def test_asked_of_an_image_with_what_comes_along() -> None:
