@@ -330,7 +330,7 @@ def test_arguments_that_mean_nothing() -> None:
 
 CONFIGS = Path(str(files("textlens.configs")))
 CHANGES: dict[str, dict[str, object]] = {
-    "muon": {"loop.optimizer": "muon", "loop.learning_rate": 5.0e-3},
+    "muon": {"loop.optimizer": "muon", "loop.learning_rate": 1.2e-2},
     "queries-5": {"num_queries": 5},
     "queries-10": {"num_queries": 10},
     "queries-15": {"num_queries": 15},
