@@ -96,8 +96,11 @@ def interview(rng: random.Random, view: View, family: str) -> Task:
     if convention.needs_value:  # another answer tells how the last one is written
         values = Counter(one.answer for one in chosen)
         told = [one for one in chosen if values[one.answer] > 1]
-        chosen.sort(key=lambda one: one in told[-1:])
-        convention = convention if told else PLAIN
+        if told:
+            chosen.remove(told[-1])
+            chosen.append(told[-1])
+        else:
+            convention = PLAIN
     items = [Item("interview", (), one.question, one.answer) for one in chosen]
     return Task(_InterviewTemplate(quote=rng.random() < _QUOTED, context=context), items, convention)
 

@@ -36,13 +36,12 @@ def build_optimizer(
     steps are scaled to the size of AdamW's, so that one learning rate fits both.
     """
     if name == "muon":
-        inner = [p for key, p in parameters.items() if p.ndim == 2 and not any(part in key for part in _TABLES)]
-        chosen = {id(p) for p in inner}
-        rest = {key: p for key, p in parameters.items() if id(p) not in chosen}
+        inner = {key: p for key, p in parameters.items() if p.ndim == 2 and not any(part in key for part in _TABLES)}
+        rest = {key: p for key, p in parameters.items() if key not in inner}
         parts: list[torch.optim.Optimizer] = []
         if inner:
             scale = "match_rms_adamw"
-            parts.append(torch.optim.Muon(inner, learning_rate, weight_decay, adjust_lr_fn=scale))
+            parts.append(torch.optim.Muon(inner.values(), learning_rate, weight_decay, adjust_lr_fn=scale))
         if rest:
             parts.append(build_optimizer(rest, "adamw", learning_rate, weight_decay, betas))
         return _Together(*parts)
