@@ -5,6 +5,7 @@ Source: Wei et al., "De-Diffusion Makes Text a Strong Cross-Modal Interface", CV
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,7 @@ BACKBONE_NAME = "backbone"  # of a pushed checkpoint, whose backbone was a local
 @dataclass(frozen=True, eq=False)
 class Dediffusion:
     """An `Encoder`: one word for each of the model's queries, in order, the likeliest of the vocabulary.
+    Where the config says so, words that it is not sure of are left out.
 
     Make one with `new`, to train it, or with `from_pretrained`. batch_size: images in one forward pass.
     A description's scores hold "log_probability", the sum over its words.
@@ -89,7 +91,7 @@ class Dediffusion:
     def describe(self, images: Sequence[Image], *, num_tokens: int | None = None) -> list[Description]:
         """Describe RGB images of any size; one `Description` each, in the same order.
 
-        num_tokens: only the first words, as many; all of them unless given.
+        num_tokens: only the words of the first queries, as many; of all of them unless given.
         """
         batches = (images[i : i + self.batch_size] for i in range(0, len(images), self.batch_size))
         return [
@@ -98,24 +100,27 @@ class Dediffusion:
 
     def describe_pixels(self, pixels: Tensor, *, num_tokens: int | None = None) -> list[Description]:
         """Describe one batch of `clip.pixels(images)`, (B, 3, H, W)."""
-        places, scores = self._choose(pixels, num_tokens)
-        return [self._description(*row) for row in zip(places.tolist(), scores.tolist(), strict=True)]
+        return [self._description(*chosen) for chosen in self.choose_words(self._logits(pixels, num_tokens))]
 
-    def token_ids(self, pixels: Tensor, *, num_tokens: int | None = None) -> Tensor:
-        """One batch of `clip.pixels(images)`, (B, 3, H, W), to (B, N) ids of the tokenizer, on the CPU."""
-        return self.vocabulary.ids[self._choose(pixels, num_tokens)[0]]
+    def choose_words(self, logits: Tensor) -> list[tuple[list[int], float]]:
+        """(B, N, V) of the model -> for each description its words, at least one, as places in the vocabulary, and the
+        sum of their log probabilities.
+        """
+        best = logits.float().max(dim=-1)
+        log_probabilities = best.values - logits.float().logsumexp(dim=-1)  # (B, N)
+        wanted = math.log(self.config.min_probability) if self.config.min_probability else -math.inf
+        kept = log_probabilities >= log_probabilities.amax(1, keepdim=True).clamp(max=wanted)  # the surest stays always
+        rows = zip(best.indices.cpu(), log_probabilities.cpu(), kept.cpu(), strict=True)
+        return [(places[keep].tolist(), float(scores[keep].sum())) for places, scores, keep in rows]
 
     @torch.inference_mode()
-    def _choose(self, pixels: Tensor, num_tokens: int | None) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> the likeliest words as places in the vocabulary (B, N), and log probabilities (B,)."""
+    def _logits(self, pixels: Tensor, num_tokens: int | None) -> Tensor:
+        """(B, 3, H, W) -> (B, N, V)."""
         number = self.config.num_queries if num_tokens is None else num_tokens
         if not 1 <= number <= self.config.num_queries:
             raise InputError(f"num_tokens is {number}; expected 1 to {self.config.num_queries}, this {KIND}'s queries")
         hidden = self.model.read(self.model.patch_tokens(pixels))
-        logits = self.model.head(hidden[:, :number]).float()  # (B, N, V); the other words cost nothing
-        best = logits.max(dim=-1)
-        scores = (best.values - logits.logsumexp(dim=-1)).sum(dim=-1)
-        return best.indices.cpu(), scores.cpu()
+        return self.model.head(hidden[:, :number])  # the other words cost nothing
 
     def _description(self, places: list[int], score: float) -> Description:
         words = tuple(self.vocabulary.words[place] for place in places)

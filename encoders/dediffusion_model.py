@@ -38,6 +38,8 @@ class DediffusionConfig:
     head: "linear" (the paper's), or "tied": each query is projected to the text encoder's width and compared (cosine
     times a learnt scale, `logit_scale` at first) with the frozen token embeddings of the kept words.
     keep_punctuation, words: of `Vocabulary`.
+    min_probability: words that are less likely are left out of descriptions; they stand where a query has nothing to
+    add and many words would do as well. 0 writes a word for each query.
     train_backbone: train the image tower too; then it is saved with the rest, and `backbone` gives its architecture.
     The others are filled in by `Dediffusion.new`. backbone: "model/tag" of open_clip, or a folder relative to the
     checkpoint's own if it starts with ".". patch_width, vocabulary_size, text_width: of the backbone's patch tokens,
@@ -53,6 +55,7 @@ class DediffusionConfig:
     logit_scale: float = 1 / 0.07
     keep_punctuation: bool = False
     words: Sequence[str] | None = None
+    min_probability: float = 0.0
     train_backbone: bool = False
     backbone: str = ""
     patch_width: int = 0
@@ -72,6 +75,8 @@ class DediffusionConfig:
                 f"got mlp_ratio={self.mlp_ratio}, logit_scale={self.logit_scale}; "
                 f"expected above 0, and above 0 up to {MAX_LOGIT_SCALE:g}"
             )
+        if not 0 <= self.min_probability < 1:
+            raise InputError(f"min_probability is {self.min_probability}; expected at least 0 and below 1")
 
     def vocabulary(self, tokenizer: CLIPTokenizer) -> Vocabulary:
         """The words of the text encoder's tokenizer that may be written."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,15 +70,15 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
-    def texts(self, ids: Tensor) -> list[str]:
-        """(B, N) token ids of the tokenizer -> B texts: words joined by single spaces."""
-        return _decode(self.tokenizer, ids.tolist())
+    def texts(self, ids: Tensor | Sequence[Sequence[int]]) -> list[str]:
+        """B rows of the tokenizer's ids -> B texts: words joined by single spaces."""
+        return _decode(self.tokenizer, _rows(ids))
 
-    def share_surviving(self, ids: Tensor) -> float:
-        """The share of (B, N) token ids whose whole text, decoded and encoded again, gives the same N ids."""
-        rows = ids.tolist()
+    def share_surviving(self, ids: Tensor | Sequence[Sequence[int]]) -> float:
+        """The share of B rows of ids whose whole text, decoded and encoded again, gives the same ids."""
+        rows = _rows(ids)
         if not rows:
-            raise InputError("no texts to check; expected (B, N) token ids with B of at least 1")
+            raise InputError("no texts to check; expected at least one row of token ids")
         again = _encode(self.tokenizer, _decode(self.tokenizer, rows))
         return sum(one == other for one, other in zip(rows, again, strict=True)) / len(rows)
 
@@ -107,6 +107,10 @@ def _verdict(text: str) -> str:
     if any(unicodedata.category(character).startswith("C") for character in text):
         return "control"
     return KEPT if text.isalnum() else "punctuation"
+
+
+def _rows(ids: Tensor | Sequence[Sequence[int]]) -> list[list[int]]:
+    return ids.tolist() if isinstance(ids, Tensor) else [list(row) for row in ids]
 
 
 def _decode(tokenizer: CLIPTokenizer, rows: list[list[int]]) -> list[str]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import torch
 import typer
 from PIL.Image import Image
 
@@ -61,7 +60,7 @@ def write(encoder: Dediffusion, images: Sequence[Image], num_tokens: int | None 
     """The texts of images, cut to the first `num_tokens` words where that is given."""
     found = encoder.describe(images, num_tokens=num_tokens)
     ids = dict(zip(encoder.vocabulary.words, encoder.vocabulary.ids.tolist(), strict=True))
-    rows = torch.tensor([[ids[word] for word in one.tokens] for one in found])
+    rows = [[ids[word] for word in one.tokens] for one in found]
     return Written([one.text for one in found], encoder.vocabulary.share_surviving(rows))
 
 
@@ -146,9 +145,7 @@ def main(
         typer.echo(json.dumps(_as_json(rows, written, drawn)))
         return
     typer.echo(f"{facts_table(rows)}\n\ntargets, {FEW}: {against_targets(rows[FEW])}")
-    typer.echo(
-        f"{written.surviving:.1%} of texts give the same {describer.config.num_queries} ids when encoded again\n"
-    )
+    typer.echo(f"{written.surviving:.1%} of texts give the same ids when encoded again\n")
     for text, scene in zip(written.texts[:examples], scenes, strict=False):
         typer.echo(f"{captions(scene, 'descriptive', random.Random(0))}\n    {text}")
     if decoder:

@@ -64,7 +64,7 @@ class DediffusionTraining:
 
     decoder: folder or hub id of a diffusers `StableDiffusionPipeline`. clip: the image backbone, folder or "model/tag".
     encoder: of `DediffusionConfig`. start: folder of a trained encoder to go on from, for a second stage; `encoder` is
-    then that one's. None starts anew.
+    then that one's. None starts anew. min_probability: with `start`, of `DediffusionConfig`; training minds all words.
     caption_styles: the encoder may write none but the words of scenes' captions in these styles, those of the decoder's
     own training; words that a decoder never met mean something to it by accident. () for all words (of `start`'s).
     source, image_column: "scenes", or images as `pairs.load_pairs` reads them; captions are not read.
@@ -89,6 +89,7 @@ class DediffusionTraining:
     encoder: Mapping[str, Any] = field(default_factory=dict)
     caption_styles: Sequence[str] = ()
     start: str | None = None
+    min_probability: float = 0.0
     source: str = "scenes"
     image_column: str = "image"
     scenes: int = 0
@@ -154,7 +155,7 @@ class DediffusionRecipe:
         self.timesteps = checked_timesteps(config.timestep_range, self.decoder.num_timesteps)
         clip = Clip.from_pretrained(config.clip)
         self.encoder = (
-            load_start(config.start, clip, self.decoder, config.caption_styles)
+            load_start(config.start, clip, self.decoder, config.caption_styles, config.min_probability)
             if config.start
             else new_encoder(config, clip, self.decoder)
         )
@@ -262,15 +263,16 @@ class DediffusionRecipe:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """`Validation.score` of the arg-max words, between its bounds; of continuous embeddings the loss alone."""
+        """`Validation.score` of the descriptions, between its bounds; of continuous embeddings the loss alone."""
         self.decoder.to(next(model.parameters()).device)
         seen = self._validation
         written = [model(part) for part in seen.pixels.split(64)]
         if self.config.continuous:
             states = torch.cat([self.decoder.encode_soft(part) for part in written])
             return {"diffusion": seen.loss_of_states(states), **seen.bounds}
-        words = torch.cat([logits.argmax(-1) for logits in written]).cpu()
-        return {**seen.score(self.vocabulary.ids[words], self.vocabulary), **seen.bounds}
+        chosen = [places for logits in written for places, _ in self.encoder.choose_words(logits)]
+        ids = [self.vocabulary.ids[places].tolist() for places in chosen]
+        return {**seen.score(ids, self.vocabulary), **seen.bounds}
 
     @cached_property
     def _validation(self) -> Validation:
@@ -332,7 +334,9 @@ def new_encoder(config: DediffusionTraining, clip: Clip, decoder: FrozenDecoder)
     return encoder
 
 
-def load_start(folder: str, clip: Clip, decoder: FrozenDecoder, caption_styles: Sequence[str] = ()) -> Dediffusion:
+def load_start(
+    folder: str, clip: Clip, decoder: FrozenDecoder, caption_styles: Sequence[str] = (), min_probability: float = 0.0
+) -> Dediffusion:
     """A trained encoder to go on with, in fp32. caption_styles: held to those of its words that such captions have.
 
     Raises `InputError` where its words are not those of the decoder.
@@ -341,6 +345,7 @@ def load_start(folder: str, clip: Clip, decoder: FrozenDecoder, caption_styles: 
     kept = encoder.config.vocabulary(decoder.tokenizer)
     if not torch.equal(kept.ids, encoder.vocabulary.ids) or kept.words != encoder.vocabulary.words:
         raise InputError(f"the encoder in {folder} was trained for the words of another text encoder; start anew")
+    encoder.model.config = replace(encoder.config, min_probability=min_probability)
     return held_to(caption_words(caption_styles), encoder, decoder) if caption_styles else encoder
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 
 import torch
 from PIL import Image
@@ -19,7 +20,6 @@ from .pairs import PairSource
 from .randomness import sample_noise, sample_rng
 from .rendering import render
 from .scenes import MAX_OBJECTS, captions, scene_at
-from .text_objectives import share_distinct
 from .world import Scene
 
 KINDS = ("noun", "colour", "place", "background", "pair")
@@ -37,9 +37,9 @@ class Validation:
     task: Denoising
     scenes: Sequence[Scene]
 
-    def score(self, ids: Tensor, vocabulary: Vocabulary) -> dict[str, float]:
-        """(M, N) ids -> figures of the decoded strings: diffusion loss, F1 of facts, the share whose ids survive being
-        decoded and encoded again, and the share of distinct words in a text.
+    def score(self, ids: Sequence[Sequence[int]], vocabulary: Vocabulary) -> dict[str, float]:
+        """M rows of ids -> figures of the decoded strings: diffusion loss, F1 of facts, the share whose ids survive
+        being decoded and encoded again, words in a text, and the share of distinct ones.
         """
         texts = vocabulary.texts(ids)
         scores = score_texts(texts, self.scenes) if self.scenes else {}
@@ -47,7 +47,8 @@ class Validation:
             "diffusion": self.loss(texts),
             **{f"{kind}_f1": scores[kind].f1 for kind in KINDS if scores},
             "surviving": vocabulary.share_surviving(ids),
-            "distinct": float(share_distinct(ids)),
+            "words": fmean(map(len, ids)),
+            "distinct": fmean(len(set(row)) / len(row) for row in ids),
         }
 
     def loss(self, texts: Sequence[str]) -> float:

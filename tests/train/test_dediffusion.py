@@ -231,13 +231,14 @@ def test_evaluation_scores_decoded_strings(make):
     assert found == recipe.evaluate(recipe.model)
     kinds = {f"{kind}_f1" for kind in ("noun", "colour", "place", "background", "pair")}
     losses = {"diffusion", "diffusion_without_words", "diffusion_with_captions"}
-    assert set(found) == kinds | losses | {"surviving", "distinct"}
+    assert set(found) == kinds | losses | {"surviving", "words", "distinct"}
+    assert found["words"] == 5
     assert found["surviving"] == 1.0
     seen = recipe._validation
     true = [f"{s.background} " + " ".join(f"{t.colour} {t.noun} {t.place}" for t in s.objects) for s in seen.scenes]
     words = [recipe.decoder.tokenizer(text, add_special_tokens=False).input_ids for text in true]
     length = max(map(len, words))
-    told = seen.score(torch.tensor([(row * length)[:length] for row in words]), recipe.vocabulary)
+    told = seen.score([(row * length)[:length] for row in words], recipe.vocabulary)
     assert min(told[f"{kind}_f1"] for kind in ("noun", "colour", "background")) == 1.0
     assert told["diffusion"] != found["diffusion"]
 
@@ -275,6 +276,12 @@ def test_second_stage_goes_on_from_the_first(config, trained, tmp_path):
     train_dediffusion(second, tmp_path / "two")
     record = json.loads((tmp_path / "two" / "model" / "training.json").read_text())
     assert record["started_from"] == json.loads((trained / "training.json").read_text())
+
+
+def test_second_stage_may_leave_out_words_that_it_is_not_sure_of(make, trained):
+    careful = make(start=str(trained), min_probability=0.5)
+    assert careful.evaluate(careful.model.eval())["words"] < 5
+    assert careful.encoder.config.min_probability == 0.5
 
 
 @pytest.mark.parametrize("head", ["tied", "linear"])
