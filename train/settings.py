@@ -18,19 +18,42 @@ Config = TypeVar("Config")
 
 
 def read_settings(config_class: type[Config], path: Path) -> Config:
-    """A dataclass of settings from a YAML file; unknown and missing names are errors that list the valid ones."""
-    import yaml
+    """A dataclass of settings from a YAML file; unknown and missing names are errors that list the valid ones.
 
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read settings from {path}: {error}") from error
+    `base: other.yaml` takes that file's settings (its path is relative to this one) and changes what stands beside it,
+    in mappings such as `loop` name by name.
+    """
+    values = _load(path)
     known = {f.name: f for f in fields(config_class)}  # type: ignore[arg-type]
     required = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
     if not isinstance(values, dict) or set(values) - set(known) or required - set(values):
         got = sorted(values) if isinstance(values, dict) else type(values).__name__
         raise InputError(f"{path} holds {got}; expected {', '.join(known)} (required: {', '.join(sorted(required))})")
     return config_class(**values)
+
+
+def _load(path: Path, above: tuple[Path, ...] = ()) -> Any:
+    """What a YAML file says, with its `base` filled in. above: the files that led here."""
+    import yaml
+
+    if path.resolve() in above:
+        raise InputError(f"{path} is its own base, by way of {above[-1]}; expected a base that stands on its own")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read settings from {path}: {error}") from error
+    if not isinstance(values, dict) or "base" not in values:
+        return values
+    base = _load(path.parent / str(values.pop("base")), (*above, path.resolve()))
+    return _merged(base, values) if isinstance(base, dict) else base
+
+
+def _merged(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
+    """Mappings in both are merged in turn; anything else is replaced."""
+    return base | {
+        name: _merged(base[name], value) if isinstance(value, dict) and isinstance(base.get(name), dict) else value
+        for name, value in changes.items()
+    }
 
 
 def current_commit() -> str:
