@@ -19,12 +19,14 @@ from textlens.encoders.dediffusion import Dediffusion, DediffusionConfig
 from textlens.encoders.redraw import Redrawer
 from textlens.encoders.registry import WEIGHTS
 from textlens.errors import InputError
-from textlens.evals import dediffusion, dediffusion_variants, reconstruction, redrawn
+from textlens.evals import dediffusion, dediffusion_search, dediffusion_variants, reconstruction, redrawn
 from textlens.evals.coca import pictures
 from textlens.evals.probe import Probe, ProbeConfig, ProbeNet, save_probe
 from textlens.evals.redrawn import Drawer, Originals, first_scenes, frechet_distance
 from textlens.train.dediffusion import DediffusionTraining
+from textlens.train.dediffusion_validation import draw_validation
 from textlens.train.facts import KINDS, Facts, facts_of
+from textlens.train.frozen_decoder import FrozenDecoder
 from textlens.train.scenes import captions
 from textlens.train.settings import read_settings
 from textlens.train.text_to_image import TextToImageConfig
@@ -369,3 +371,33 @@ def test_the_second_decoder_is_another_network_on_the_same_data() -> None:
     assert other.autoencoder == "weights/text_to_image/vae"  # that of the first
     for name in ("clip", "source", "styles", "scenes"):
         assert getattr(one, name) == getattr(other, name)
+
+
+# --- search
+
+
+def test_a_sweep_exchanges_words_for_such_as_lower_the_loss(encoder: Dediffusion, folders: dict[str, str]) -> None:
+    decoder = FrozenDecoder.from_pretrained(folders["decoder"])
+    seen = draw_validation(encoder.clip, decoder, 3, most_objects=3, timesteps=(650, 1000))
+    tasks, ids = dediffusion_search.draw_tasks(seen, 2, seed=1), encoder.vocabulary.ids
+    assert all(not torch.equal(task.noise, seen.task.noise) for task in tasks)
+    assert not torch.equal(tasks[0].timesteps, tasks[1].timesteps)
+    with torch.no_grad():
+        logits = encoder.model(seen.pixels)
+    words = logits.argmax(-1)
+    found = dediffusion_search.sweep(decoder, tasks, ids, logits, words, 5, seed=0)
+    assert torch.equal(words, logits.argmax(-1))
+    before, after = (dediffusion_search.losses(decoder, tasks, ids[w].unsqueeze(1)) for w in (words, found))
+    assert (after < before).all()
+    again = dediffusion_search.sweep(decoder, tasks, ids, logits, words, 5, seed=0)
+    assert torch.equal(found, again)
+
+
+def test_search_from_the_command_line(folders: dict[str, str]) -> None:
+    shown = run(
+        dediffusion_search.main,
+        *("--encoder", folders["encoder"], "--decoder", folders["decoder"]),
+        *("--number", "2", "--sweeps", "1", "--noises", "1", "--tried", "2"),
+    )
+    assert "| after 1 sweep |" in shown
+    assert "with descriptive captions" in shown
