@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from textlens.errors import InputError
+from textlens.train.recipes import RECIPES
 from textlens.train.settings import read_settings
 
 
@@ -49,3 +52,19 @@ def test_a_base_that_cannot_be_is_refused(tmp_path: Path, base: str, message: st
     write(tmp_path / "unknown.yaml", "colour: red")
     with pytest.raises(InputError, match=message):
         read_settings(Settings, top)
+
+
+def test_committed_settings_suit_the_commands_that_they_name() -> None:
+    """Each file says how it is run; a stage starts from what another one leaves."""
+    command = re.compile(r"`textlens train (\S+) --config \S+ --out ([\w/-]+)")
+    runs, starts = set(), set()
+    for path in sorted(Path(str(files("textlens.configs"))).rglob("*.yaml")):
+        named = command.search(path.read_text())
+        assert named, path
+        recipe, out = named.groups()
+        settings = read_settings(RECIPES[recipe][0], path)
+        starts |= {(recipe, str(Path(settings.start).parent))} if getattr(settings, "start", None) else set()
+        assert (recipe, out) not in runs, path
+        runs.add((recipe, out))
+    assert len(runs) > 30
+    assert {(recipe, start) for recipe, start in starts if start.startswith("runs")} <= runs
