@@ -56,7 +56,7 @@ def test_a_base_that_cannot_be_is_refused(tmp_path: Path, base: str, message: st
 
 def test_committed_settings_suit_the_commands_that_they_name() -> None:
     """Each file says how it is run; a stage starts from what another one leaves."""
-    command = re.compile(r"`textlens train (\S+) --config \S+ --out ([\w/-]+)")
+    command = re.compile(r"textlens train (\S+) --config \S+ --out ([\w/-]+)")
     runs, starts = set(), set()
     for path in sorted(Path(str(files("textlens.configs"))).rglob("*.yaml")):
         named = command.search(path.read_text())
