@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from ..prompting.captioning import CaptionTemplate
 from ..prompting.classification import ClassificationTemplate
@@ -20,7 +21,7 @@ from ..prompting.vqa import VQATemplate
 from .captions import COUNT_WORDS, captions
 from .conventions import PLAIN, QUESTION_TYPES, Convention, draw_convention, made_up_names
 from .language_contexts import ATTRIBUTES, View
-from .questions import TYPES, questions
+from .questions import TYPES, Question, questions
 from .scenes import Scene
 from .world import article, phrase, plural
 
@@ -28,8 +29,8 @@ _TRIES = 500  # scenes looked at for one that fits
 _DATASETS = ("MS COCO", "Flickr30k", "NoCaps", "Scenes", "Web")
 _PSEUDO = 0.7  # of questions without shots, as `ask` puts them
 _QUOTED = 0.7  # the default of the templates; the paper's formats, for the rest, have no quotes
-_INTERVIEW = (4, 10)  # questions
-_DRAWS = 3  # of the questions that a scene allows
+_INTERVIEW = (4, 16)  # questions
+_DRAWS = 6  # of the questions that a scene allows
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ def ask(rng: random.Random, view: View, family: str, number: int, *, held_out: b
 
 def interview(rng: random.Random, view: View, family: str) -> Task:
     """Several questions about one image, whose context stands once, before them: a form for training alone, where a
-    token of the prompt teaches several times as much as in questions that each have an image. Of all types in plain
-    words, or of those that a convention of another `family` goes with."""
+    token of the prompt teaches several times as much as in questions that each have an image. Types take turns, since a
+    scene allows many times as many questions for yes or no as for a place; in plain words all of them, else those that
+    a convention of the `family` goes with."""
     convention = draw_convention(family, rng)
     types = QUESTION_TYPES.get(convention.family, tuple(TYPES))
     for _ in range(_TRIES):
@@ -92,7 +94,12 @@ def interview(rng: random.Random, view: View, family: str) -> Task:
         asked = {one.question: one for _ in range(_DRAWS) for one in questions(scene, rng) if one.type in types}
         if len(asked) >= min(_INTERVIEW):
             break
-    chosen = rng.sample(list(asked.values()), min(len(asked), rng.randint(*_INTERVIEW)))
+    by_type: dict[str, list[Question]] = {}
+    for one in rng.sample(list(asked.values()), len(asked)):
+        by_type.setdefault(one.type, []).append(one)
+    turns = [one for turn in zip_longest(*by_type.values()) for one in turn if one]
+    chosen = turns[: rng.randint(*_INTERVIEW)]
+    rng.shuffle(chosen)
     if convention.needs_value:  # another answer tells how the last one is written
         values = Counter(one.answer for one in chosen)
         told = [one for one in chosen if values[one.answer] > 1]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,11 @@ def test_interviews_show_an_image_once_and_count_all_its_answers() -> None:
         assert len(set(asked)) == len(asked)
         assert all(opening.startswith("Image question: ") for opening in asked)
         assert all(shot.told for shot in example.shots)
-    assert {len(example.shots) + 1 for example in examples} >= {4, 6, 8, 10}
+    assert {len(example.shots) + 1 for example in examples} >= {4, 6, 8, 10, 12}
+    asked = [opening for example in examples for opening in (*(shot.opening for shot in example.shots), example.query)]
+    begins = Counter(opening.removeprefix("Image question: ").split()[0] for opening in asked)
+    assert begins["Where"] > len(asked) / 10  # of all that scenes allow they are a tenth at most
+    assert begins["Is"] < len(asked) / 3  # and these, for yes or no, half
     context = next(example.head for example in examples if "purple" in example.head)
     assert context.startswith("Answer the question given the context.\n\nImage context")
 
