@@ -9,6 +9,7 @@ import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,8 +111,8 @@ class Dediffusion:
         log_probabilities = best.values - logits.float().logsumexp(dim=-1)  # (B, N)
         wanted = math.log(self.config.min_probability) if self.config.min_probability else -math.inf
         kept = log_probabilities >= log_probabilities.amax(1, keepdim=True).clamp(max=wanted)  # the surest stays always
-        rows = zip(best.indices.cpu(), log_probabilities.cpu(), kept.cpu(), strict=True)
-        return [(places[keep].tolist(), float(scores[keep].sum())) for places, scores, keep in rows]
+        rows = zip(best.indices.tolist(), log_probabilities.tolist(), kept.tolist(), strict=True)
+        return [(list(compress(places, keep)), sum(compress(scores, keep))) for places, scores, keep in rows]
 
     @torch.inference_mode()
     def _logits(self, pixels: Tensor, num_tokens: int | None) -> Tensor:
