@@ -30,8 +30,10 @@ def test_schedule_without_warmup_or_with_nothing_else() -> None:
 
 
 def test_muon_has_the_matrices_within_and_adamw_the_rest() -> None:
-    model = nn.ModuleDict({"embed": nn.Embedding(7, 4), "inner": nn.Linear(4, 4), "norm": nn.LayerNorm(4)})
-    model["head"] = nn.Linear(4, 7, bias=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.ModuleDict({"embed": nn.Embedding(7, 4), "inner": nn.Linear(4, 4), "norm": nn.LayerNorm(4)})
+        model["head"] = nn.Linear(4, 7, bias=False)
     parameters = trainable_parameters(model)
 
     def move(optimizer: torch.optim.Optimizer, steps: int) -> None:
@@ -46,7 +48,7 @@ def test_muon_has_the_matrices_within_and_adamw_the_rest() -> None:
     before = parameters["inner.weight"].detach().clone()
     move(optimizer, 1)
     moved = torch.linalg.svdvals(before - parameters["inner.weight"].detach()) / (0.1 * 0.2 * 4**0.5)
-    assert moved.min() > 0.1  # all directions alike, as Muon's steps are
+    assert moved[:3].min() > 0.5  # all directions alike, as Muon's steps are, but for the mean: the norm takes it away
     assert moved.max() < 1.5
     kept = {name: set(optimizer.state[p]) for name, p in parameters.items()}
     assert [name for name, own in kept.items() if own == {"momentum_buffer"}] == ["inner.weight"]
