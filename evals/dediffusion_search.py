@@ -26,10 +26,10 @@ TIMESTEPS = (650, 1000)  # those that the shipped weights were trained on
 _TRIED = 1  # a stream of random numbers
 
 
-def draw_tasks(seen: Validation, number: int, seed: int, timesteps: tuple[int, int] = TIMESTEPS) -> list[Denoising]:
+def draw_tasks(seen: Validation, number: int, seed: int) -> list[Denoising]:
     """The images of `seen` with `number` noises and timesteps each, other ones than its own."""
     latents = seen.task.latents
-    rows, (low, high) = range(len(latents)), timesteps
+    rows, (low, high) = range(len(latents)), TIMESTEPS
     return [
         Denoising(
             latents,
@@ -92,18 +92,20 @@ def main(
     seen = draw_validation(describer.clip, model, number, most_objects=MOST_OBJECTS, timesteps=TIMESTEPS)
     with torch.no_grad(), torch.autocast(device(), torch.bfloat16):
         logits = describer.model(seen.pixels).float()
-        words, ids = logits.argmax(-1), vocabulary.ids.to(logits.device)
-        rows = {"of the encoder": seen.score(vocabulary.ids[words.cpu()].tolist(), vocabulary)}
+        words, ids = [logits.argmax(-1)], vocabulary.ids.to(logits.device)
         for i in range(1, sweeps + 1):
-            words = sweep(model, draw_tasks(seen, noises, i), ids, logits, words, tried, i * words.shape[1])
-            rows[f"after {i} sweep{'s' * (i > 1)}"] = seen.score(vocabulary.ids[words.cpu()].tolist(), vocabulary)
+            tasks = draw_tasks(seen, noises, i)
+            words.append(sweep(model, tasks, ids, logits, words[-1], tried, seed=i * logits.shape[1]))
+        names = ["of the encoder", *(f"after {i} sweep{'s' * (i > 1)}" for i in range(1, sweeps + 1))]
+        written = [vocabulary.ids[one.cpu()] for one in words]
+        rows = {name: seen.score(one.tolist(), vocabulary) for name, one in zip(names, written, strict=True)}
         bounds = seen.bounds
     typer.echo(table(rows))
     typer.echo(
         f"\nloss without words {bounds['diffusion_without_words']:.3f}, "
         f"with descriptive captions {bounds['diffusion_with_captions']:.3f}"
     )
-    for text in vocabulary.texts(vocabulary.ids[words.cpu()])[:6]:
+    for text in vocabulary.texts(written[-1])[:6]:
         typer.echo(f"    {text}")
 
 

@@ -64,7 +64,7 @@ class DediffusionTraining:
 
     decoder: folder or hub id of a diffusers `StableDiffusionPipeline`. clip: the image backbone, folder or "model/tag".
     encoder: of `DediffusionConfig`. start: folder of a trained encoder to go on from, for a second stage; `encoder` is
-    then that one's. None starts anew. min_probability: with `start`, of `DediffusionConfig`; training minds all words.
+    then that one's. None starts anew. min_probability: with `start`, in place of that one's; training minds all words.
     caption_styles: the encoder may write none but the words of scenes' captions in these styles, those of the decoder's
     own training; words that a decoder never met mean something to it by accident. () for all words (of `start`'s).
     source, image_column: "scenes", or images as `pairs.load_pairs` reads them; captions are not read.
@@ -89,7 +89,7 @@ class DediffusionTraining:
     encoder: Mapping[str, Any] = field(default_factory=dict)
     caption_styles: Sequence[str] = ()
     start: str | None = None
-    min_probability: float = 0.0
+    min_probability: float | None = None
     source: str = "scenes"
     image_column: str = "image"
     scenes: int = 0
@@ -335,9 +335,14 @@ def new_encoder(config: DediffusionTraining, clip: Clip, decoder: FrozenDecoder)
 
 
 def load_start(
-    folder: str, clip: Clip, decoder: FrozenDecoder, caption_styles: Sequence[str] = (), min_probability: float = 0.0
+    folder: str,
+    clip: Clip,
+    decoder: FrozenDecoder,
+    caption_styles: Sequence[str] = (),
+    min_probability: float | None = None,
 ) -> Dediffusion:
     """A trained encoder to go on with, in fp32. caption_styles: held to those of its words that such captions have.
+    min_probability: in place of its own.
 
     Raises `InputError` where its words are not those of the decoder.
     """
@@ -345,7 +350,8 @@ def load_start(
     kept = encoder.config.vocabulary(decoder.tokenizer)
     if not torch.equal(kept.ids, encoder.vocabulary.ids) or kept.words != encoder.vocabulary.words:
         raise InputError(f"the encoder in {folder} was trained for the words of another text encoder; start anew")
-    encoder.model.config = replace(encoder.config, min_probability=min_probability)
+    if min_probability is not None:
+        encoder.model.config = replace(encoder.config, min_probability=min_probability)
     return held_to(caption_words(caption_styles), encoder, decoder) if caption_styles else encoder
 
 

@@ -278,10 +278,12 @@ def test_second_stage_goes_on_from_the_first(config, trained, tmp_path):
     assert record["started_from"] == json.loads((trained / "training.json").read_text())
 
 
-def test_second_stage_may_leave_out_words_that_it_is_not_sure_of(make, trained):
+def test_second_stage_may_leave_out_words_that_it_is_not_sure_of(make, trained, tmp_path):
     careful = make(start=str(trained), min_probability=0.5)
     assert careful.evaluate(careful.model.eval())["words"] < 5
     assert careful.encoder.config.min_probability == 0.5
+    careful.encoder.save_pretrained(tmp_path / "careful")
+    assert make(start=str(tmp_path / "careful")).encoder.config.min_probability == 0.5
 
 
 @pytest.mark.parametrize("head", ["tied", "linear"])
