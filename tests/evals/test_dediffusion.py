@@ -366,7 +366,7 @@ def test_the_second_decoder_is_another_network_on_the_same_data() -> None:
     )
     assert one.unet["block_out_channels"] != other.unet["block_out_channels"]
     assert one.unet["down_block_types"] != other.unet["down_block_types"]
-    assert one.scheduler["prediction_type"] != other.scheduler["prediction_type"]
+    assert one.scheduler["beta_schedule"] != other.scheduler["beta_schedule"]
     assert one.loop["seed"] != other.loop["seed"]
     assert other.autoencoder == "weights/text_to_image/vae"  # that of the first
     for name in ("clip", "source", "styles", "scenes"):
