@@ -22,7 +22,7 @@ from ..train.randomness import sample_integers, sample_noise, sample_rng
 from .dediffusion import DEFAULT_ENCODER
 from .redrawn import MOST_OBJECTS, device
 
-TIMESTEPS = (650, 1000)  # those that the shipped weights were trained on
+TIMESTEPS = (650, 1000)  # the noisiest third, where words matter most
 _TRIED = 1  # a stream of random numbers
 
 
