@@ -25,6 +25,7 @@ from .conventions import FAMILIES
 from .encoder_texts import read_encoder_texts
 from .language_prompts import BLANK, Example, LanguagePrompts, PromptSettings
 from .language_tokenizer import BOS_ID, EOS_ID, load_sentencepiece, save_tokenizer, train_sentencepiece
+from .lookup_layers import add_lookup_layers
 from .loop import LoopConfig, TrainResult, train
 from .settings import current_commit, write_training_record
 
@@ -38,6 +39,7 @@ _PROMPT_STRIDE = 4  # the logits of every token of a prompt would take a third o
 _FILLED = 0.75  # how short a prompt may be beside the longest of its part
 _EMBEDDING = 0.5  # standard deviation of new ones
 _TOKENIZER_SEED = 1_000_003  # the prompts that the tokenizer learns from are not those of the run's seed
+_COUNTED_PROMPTS = 400  # whose tokens are counted
 _PART_TOKENS = 16_384  # of a part in evaluation
 
 Part = dict[str, Tensor]
@@ -51,6 +53,8 @@ class LanguageModelConfig:
 
     loop: of `LoopConfig`. prompts: of `PromptSettings`. llama: of `LlamaConfig`, sizes of the model.
     start: folder of a trained model to go on from, for a second stage; sizes and tokenizer are then that one's.
+    lookup_layers: put two layers before the model's own that look tokens up (`add_lookup_layers`).
+    frozen_layers: how many of the first layers stay as they are.
     encoder_texts: file of `encoder_texts`, for contexts that encoders wrote; None for captions alone.
     vocab_size, tokenizer_prompts: of the tokenizer, and how many prompts it learns from.
     first_prompts, first: settings in which the first so many prompts of the run differ from `prompts`: easier ones.
@@ -69,6 +73,8 @@ class LanguageModelConfig:
         }
     )
     start: str | None = None
+    lookup_layers: bool = False
+    frozen_layers: int = 0
     encoder_texts: str | None = None
     vocab_size: int = 2048
     tokenizer_prompts: int = 4000
@@ -84,7 +90,7 @@ class LanguageModelConfig:
         for name in ("tokenizer_prompts", "max_tokens", "validation"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("first_prompts", "prompt_weight"):
+        for name in ("first_prompts", "prompt_weight", "frozen_layers"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; expected at least 0")
         width, heads = self.llama.get("hidden_size", 0), self.llama.get("num_attention_heads", 1)
@@ -128,10 +134,12 @@ class LanguageModelRecipe:
 
     def __init__(self, config: LanguageModelConfig, prompts: LanguagePrompts, pieces: SentencePieceProcessor) -> None:
         self.config = config
-        self.prompts = prompts
+        self.prompts, self.pieces = prompts, pieces
         self.first_prompts = replace(prompts, settings=replace(prompts.settings, **config.first))
-        self.pieces = pieces
         self.llama = load_start(config.start) if config.start else new_llama(config)
+        if config.lookup_layers:
+            self.llama = add_lookup_layers(self.llama, self._token_counts(), config.loop.get("seed", 0))
+        self.llama.model.layers[: config.frozen_layers].requires_grad_(False)
         self.model: nn.Module = AnswerModel(self.llama, compile_layers=config.compile_layers)
         self.validation = validation_examples(config, prompts.settings, self.count)
 
@@ -192,6 +200,12 @@ class LanguageModelRecipe:
 
     def count(self, text: str) -> int:
         return len(self.pieces.encode(text))
+
+    def _token_counts(self) -> Tensor:
+        """(V,) how often each token occurs in some prompts."""
+        examples = (self.prompts.example(i, _TOKENIZER_SEED) for i in range(_COUNTED_PROMPTS))
+        ids = [id_ for example in examples for id_ in self.pieces.encode(example.prompt + example.target)]
+        return torch.bincount(torch.tensor(ids), minlength=self.pieces.get_piece_size()).float()
 
     def encode(self, example: Example, *, shots: bool, prompt_weight: float = 0.0) -> Part:
         """One prompt with its answer and </s>: ids, labels, weights, answers, all (T,). The pieces of the prompt are

@@ -19,6 +19,7 @@ from .conventions import FAMILIES, PLAIN
 from .encoder_texts import EncoderTexts
 from .language_contexts import BLANK, Pool, View, draw_view
 from .language_tasks import Item, Task, ask, classify, interview, upsample, without_shot_contexts, write_captions
+from .questions import TYPES
 from .randomness import sample_rng
 from .scenes import SPLITS
 
@@ -34,6 +35,7 @@ class PromptSettings:
     tasks: of `TASKS`; an "interview" is several questions about one image.
     contexts: of caption styles, encoders (where there are texts of theirs), and "blank".
     conventions: of "plain" and the families of `conventions.FAMILIES`, for questions and interviews.
+    often: types of questions that are asked so many times as often as others, in plain words; {} for none.
     several: share of prompts with two or three descriptions of each image. pseudo: share of those with shots whose
     context is blank, as zero-shot prompts have them. max_shots: 0 to so many, equally often.
     scenes: how many scenes of the split the prompts draw from.
@@ -51,6 +53,7 @@ class PromptSettings:
     conventions: Mapping[str, float] = field(
         default_factory=lambda: {"plain": 5, "names": 1.5, "pairs": 1, "affix": 1, "form": 1, "numbers": 0.5}
     )
+    often: Mapping[str, int] = field(default_factory=dict)
     several: float = 0.3
     pseudo: float = 0.1
     max_shots: int = 8
@@ -66,6 +69,8 @@ class PromptSettings:
         always = (*STYLES, BLANK)  # what there is without texts of encoders
         if not any(self.contexts.get(name, 0) > 0 for name in always):
             raise InputError(f"got contexts {dict(self.contexts)}; expected a weight of one of {', '.join(always)}")
+        if set(self.often) - set(TYPES) or any(times < 1 for times in self.often.values()):
+            raise InputError(f"got often {dict(self.often)}; expected numbers of at least 1 of {', '.join(TYPES)}")
         if self.max_shots < 0 or self.scenes < 1 or not (0 <= self.several <= 1 and 0 <= self.pseudo <= 1):
             raise InputError(
                 f"got max_shots={self.max_shots}, scenes={self.scenes}, several={self.several}, pseudo={self.pseudo}; "
@@ -166,12 +171,13 @@ class LanguagePrompts:
             return classify(rng, view, number)
         # a blank context gives no answer, so that no shot could show how it is written
         family = _drawn(self.settings.conventions, rng) if view.sources else "plain"
+        types = tuple(kind for kind in TYPES for _ in range(self.settings.often.get(kind, 1)))
         if name == "interview":
-            return interview(rng, view, family)
+            return interview(rng, view, family, types)
         if name == "captioning":
             task = write_captions(rng, view, number)
         else:
-            task = ask(rng, view, family if number else "plain", number)
+            task = ask(rng, view, family if number else "plain", number, types)
         plain = task.convention is PLAIN
         return without_shot_contexts(task) if plain and rng.random() < self.settings.pseudo else task
 

@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from operator import itemgetter
 
 from ..prompting.captioning import CaptionTemplate
 from ..prompting.classification import ClassificationTemplate
@@ -65,12 +65,21 @@ def without_shot_contexts(task: Task) -> Task:
     return replace(task, items=[*shots, task.items[-1]], pseudo=True)
 
 
-def ask(rng: random.Random, view: View, family: str, number: int, *, held_out: bool = False) -> Task:
-    """Questions: of all types in plain words, or of one type under a convention of another `family`, where shots tell
-    how the query's answer is written. held_out: a convention that training never shows. Without shots the pseudo
-    samples of `ask` mostly stand in their place."""
+def ask(
+    rng: random.Random,
+    view: View,
+    family: str,
+    number: int,
+    types: Sequence[str] = tuple(TYPES),
+    *,
+    held_out: bool = False,
+) -> Task:
+    """Questions: of these types in plain words, each as often as it stands there, or of one type under a convention of
+    another `family`, where shots tell how the query's answer is written. held_out: a convention that training never
+    shows. Without shots the pseudo samples of `ask` mostly stand in their place."""
     convention = draw_convention(family, rng, held_out=held_out)
-    types = tuple(TYPES) if convention is PLAIN else (rng.choice(QUESTION_TYPES[convention.family]),)
+    if convention is not PLAIN:
+        types = (rng.choice(QUESTION_TYPES[convention.family]),)
     template = VQATemplate(quote=rng.random() < _QUOTED)
     shots = [_question(rng, view, types) for _ in range(number)]
     values = {shot.value for shot in shots}
@@ -82,13 +91,13 @@ def ask(rng: random.Random, view: View, family: str, number: int, *, held_out: b
     return Task(template, [*shots, query], fixed=fixed)
 
 
-def interview(rng: random.Random, view: View, family: str) -> Task:
+def interview(rng: random.Random, view: View, family: str, types: Sequence[str] = tuple(TYPES)) -> Task:
     """Several questions about one image, whose context stands once, before them: a form for training alone, where a
     token of the prompt teaches several times as much as in questions that each have an image. Types take turns, since a
-    scene allows many times as many questions for yes or no as for a place; in plain words all of them, else those that
-    a convention of the `family` goes with."""
+    scene allows many times as many questions for yes or no as for a place; in plain words these `types`, each as often
+    in a turn as it stands there, else those that a convention of the `family` goes with."""
     convention = draw_convention(family, rng)
-    types = QUESTION_TYPES.get(convention.family, tuple(TYPES))
+    types = QUESTION_TYPES.get(convention.family, types)
     for _ in range(_TRIES):
         scene, context = view.see()
         asked = {one.question: one for _ in range(_DRAWS) for one in questions(scene, rng) if one.type in types}
@@ -97,8 +106,9 @@ def interview(rng: random.Random, view: View, family: str) -> Task:
     by_type: dict[str, list[Question]] = {}
     for one in rng.sample(list(asked.values()), len(asked)):
         by_type.setdefault(one.type, []).append(one)
-    turns = [one for turn in zip_longest(*by_type.values()) for one in turn if one]
-    chosen = turns[: rng.randint(*_INTERVIEW)]
+    often = Counter(types)
+    turns = [(i // often[kind], one) for kind, ones in by_type.items() for i, one in enumerate(ones)]
+    chosen = [one for _, one in sorted(turns, key=itemgetter(0))][: rng.randint(*_INTERVIEW)]
     rng.shuffle(chosen)
     if convention.needs_value:  # another answer tells how the last one is written
         values = Counter(one.answer for one in chosen)

@@ -155,6 +155,22 @@ def test_interviews_show_an_image_once_and_count_all_its_answers() -> None:
     assert context.startswith("Answer the question given the context.\n\nImage context")
 
 
+@pytest.mark.parametrize("task", ["interview", "vqa"])
+def test_one_type_of_question_may_be_asked_more_often(task: str) -> None:
+    def places(often: dict[str, int]) -> float:
+        plain = {"conventions": {"plain": 1}, "contexts": {"descriptive": 1}, "scenes": 200, "often": often}
+        prompts = LanguagePrompts(PromptSettings(tasks={task: 1}, **plain))
+        openings = [
+            opening
+            for example in (prompts.example(i, 0) for i in range(60))
+            for opening in (*(shot.opening for shot in example.shots), example.query)
+        ]
+        return sum("question: Where" in opening for opening in openings) / len(openings)
+
+    assert places({"where": 3}) > 1.3 * places({"where": 1}) > 0.1
+    assert places({"where": 1}) == places({})
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_interviews_under_a_convention_tell_how_the_last_answer_is_written(family: str) -> None:
     settings = PromptSettings(tasks={"interview": 1}, contexts={"descriptive": 1}, conventions={family: 1}, scenes=200)
@@ -227,6 +243,8 @@ def test_errors(prompts: LanguagePrompts) -> None:
         ({"tasks": {"poetry": 1}}, "tasks"),
         ({"conventions": {"plain": 0}}, "conventions"),
         ({"contexts": {"decap": 1}}, "contexts"),
+        ({"often": {"who": 2}}, "often"),
+        ({"often": {"where": 0}}, "often"),
         ({"several": 2.0}, "several=2.0"),
         ({"max_shots": -1}, "max_shots=-1"),
     ):

@@ -1,0 +1,116 @@
+"""Two attention layers, written down rather than learnt, that look tokens up: put before the layers of a trained Llama.
+
+What stands beside a word that occurred before ("where is the star?": what followed "star") is found by two layers of
+attention: previous-token heads, which write into each token what stood before it, and induction heads, which go from a
+token to what followed the same token earlier (Elhage et al. 2021; Olsson et al. 2022, arXiv 2209.11895). The longer
+gradient descent looks for them the smaller a model is and the fewer prompts it sees; here they are there from the
+start, in the spirit of mimetic initialization (Trockman & Kolter 2023, arXiv 2305.09828). They know tokens by random
+directions, hence nothing of any task: what is looked up, the layers behind them still have to learn to read.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+OFFSETS = (1, 2, 3, 4)  # how many tokens away a neighbour may stand
+LOOKUP_LAYERS = 2
+_PREVIOUS = 30.0  # logit of the token that a previous-token head looks for
+_MATCH = 10.0  # logit of a token that is the same
+_PAIRS = (1.0, 1.0, 1.0, 0.7, 0.5, 0.4, 0.3)  # weights of the fastest rotations, which tell neighbours apart
+_SLOW = 0.018  # radians a token; slower rotations tell content alone, up to some fifty tokens away
+_RIDGE = 1e-3
+
+
+@torch.no_grad()
+def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) -> LlamaForCausalLM:
+    """The same model with two more layers before its own. counts: (V,) how often each token occurs in what the model
+    reads; the heads are exact for frequent tokens, roughly right for others. All of `seed` is random directions.
+
+    The first layer has a previous-token head for each of `OFFSETS`; the second a head for each of them that goes to
+    what stands so far behind an earlier occurrence of the same token, and in all other heads goes to that occurrence
+    and takes what stood before it. Either writes little beside the embeddings; their MLPs begin with nothing.
+
+    Raises `InputError` where the model is too small for that.
+    """
+    from transformers import LlamaForCausalLM
+
+    config = copy.deepcopy(llama.config)
+    heads, dim, width = config.num_attention_heads, config.head_dim, config.hidden_size
+    turns = config.rope_parameters["rope_theta"] ** (-torch.arange(dim // 2) / (dim // 2))  # radians a token
+    slow = (torch.cat([turns, turns]) < _SLOW).nonzero().flatten()
+    if heads <= len(OFFSETS) or config.num_key_value_heads != heads or width < 2 * len(OFFSETS) * len(slow):
+        raise InputError(
+            f"{heads} heads ({config.num_key_value_heads} of keys) over a width of {width} are too few for lookup "
+            f"layers; expected more than {len(OFFSETS)}, each with its own keys, and at least "
+            f"{2 * len(OFFSETS) * len(slow)} wide"
+        )
+    config.num_hidden_layers += LOOKUP_LAYERS
+    grown = LlamaForCausalLM(config).to(llama.dtype)
+    grown.generation_config = llama.generation_config
+    grown.model.embed_tokens.load_state_dict(llama.model.embed_tokens.state_dict())
+    grown.model.norm.load_state_dict(llama.model.norm.state_dict())
+    for new, old in zip(grown.model.layers[LOOKUP_LAYERS:], llama.model.layers, strict=True):
+        new.load_state_dict(old.state_dict())
+    grown.lm_head.load_state_dict(llama.lm_head.state_dict())
+    grown.tie_weights()
+
+    embeddings = llama.model.embed_tokens.weight.float().cpu()
+    sizes = embeddings.square().mean(1, keepdim=True).sqrt()
+    tokens, share = embeddings / sizes, (counts.sqrt() / counts.sqrt().sum())[:, None]  # tokens: as norms leave them
+    size = (sizes * share).sum()
+    moments = tokens.T @ (tokens * share)
+    spread, axes = torch.linalg.eigh(moments)
+    # what all tokens have in common: positions are told apart by it, whatever stands there
+    common = torch.linalg.solve(moments + _RIDGE * torch.eye(width), (tokens * share).sum(0))
+    # neighbours are kept where embeddings vary least, known by where they vary, but for the one axis that all share
+    kept = len(slow)
+    rooms = {offset: axes[:, i * kept : (i + 1) * kept] for i, offset in enumerate(OFFSETS)}
+    content, scale = axes[:, len(OFFSETS) * kept : -1], spread[len(OFFSETS) * kept : -1] ** -0.5
+    generator = torch.Generator().manual_seed(seed)
+    name = _orthonormal(content.shape[1], kept, generator).T * scale @ content.T  # (kept, width)
+    name *= (kept / ((tokens @ name.T).square() * share).sum()).sqrt()
+    copied = _orthonormal(content.shape[1], dim, generator).T @ content.T  # (dim, width)
+
+    previous, match = (layer.self_attn for layer in grown.model.layers[:LOOKUP_LAYERS])
+    for layer in grown.model.layers[:LOOKUP_LAYERS]:
+        attention = layer.self_attn
+        for module in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, layer.mlp.down_proj):
+            module.weight.zero_()
+    weights = torch.tensor(_PAIRS[: dim // 2])
+    strength = (_PREVIOUS * dim**0.5 * weights / weights.sum()).sqrt()
+    for head, offset in enumerate(OFFSETS):
+        angles, fast = -offset * turns[: len(weights)], head * dim + torch.arange(len(weights))
+        previous.q_proj.weight[fast] = torch.outer(strength * angles.cos(), common)
+        previous.q_proj.weight[fast + dim // 2] = torch.outer(strength * angles.sin(), common)
+        previous.k_proj.weight[fast] = torch.outer(strength, common)
+        rows = slice(head * dim, head * dim + kept)
+        previous.v_proj.weight[rows], previous.o_proj.weight[:, rows] = name, size * rooms[offset]
+
+    alike = (_MATCH * dim**0.5 / kept) ** 0.5
+    for head in range(heads):
+        rows = slice(head * dim, (head + 1) * dim)
+        match.q_proj.weight[head * dim + slow] = alike * name
+        if head < len(OFFSETS):
+            match.k_proj.weight[head * dim + slow] = alike * rooms[OFFSETS[head]].T
+            read, written = copied, copied.T * (width / dim) ** 0.5
+        else:
+            match.k_proj.weight[head * dim + slow] = alike * name
+            before = rooms[OFFSETS[(head - len(OFFSETS)) % len(OFFSETS)]].T
+            read = torch.cat([before, torch.zeros(dim - kept, width)])
+            written = torch.cat([name.T, torch.zeros(width, dim - kept)], 1) * (width / kept) ** 0.5
+        match.v_proj.weight[rows], match.o_proj.weight[:, rows] = read, size * written
+    return grown
+
+
+def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    """(rows, columns), random orthonormal columns."""
+    return torch.linalg.qr(torch.randn(rows, columns, generator=generator))[0]
