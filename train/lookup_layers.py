@@ -28,12 +28,13 @@ _MATCH = 10.0  # logit of a token that is the same
 _PAIRS = (1.0, 1.0, 1.0, 0.7, 0.5, 0.4, 0.3)  # weights of the fastest rotations, which tell neighbours apart
 _SLOW = 0.018  # radians a token; slower rotations tell content alone, up to some fifty tokens away
 _RIDGE = 1e-3
+_LEAST = 1e-6  # a size to divide by
 
 
 @torch.no_grad()
 def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) -> LlamaForCausalLM:
     """The same model with two more layers before its own. counts: (V,) how often each token occurs in what the model
-    reads; the heads are exact for frequent tokens, roughly right for others. All of `seed` is random directions.
+    reads; the heads are exact for frequent tokens, roughly right for others. seed: of the random directions.
 
     The first layer has a previous-token head for each of `OFFSETS`; the second a head for each of them that goes to
     what stands so far behind an earlier occurrence of the same token, and in all other heads goes to that occurrence
@@ -44,8 +45,11 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
     from transformers import LlamaForCausalLM
 
     config = copy.deepcopy(llama.config)
-    heads, dim, width = config.num_attention_heads, config.head_dim, config.hidden_size
-    turns = config.rope_parameters["rope_theta"] ** (-torch.arange(dim // 2) / (dim // 2))  # radians a token
+    heads, width = config.num_attention_heads, config.hidden_size
+    dim = config.head_dim or width // heads
+    turns = config.to_dict()["rope_parameters"]["rope_theta"] ** (
+        -torch.arange(dim // 2) / (dim // 2)
+    )  # radians a token
     slow = (torch.cat([turns, turns]) < _SLOW).nonzero().flatten()
     if heads <= len(OFFSETS) or config.num_key_value_heads != heads or width < 2 * len(OFFSETS) * len(slow):
         raise InputError(
@@ -54,7 +58,9 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
             f"{2 * len(OFFSETS) * len(slow)} wide"
         )
     config.num_hidden_layers += LOOKUP_LAYERS
-    grown = LlamaForCausalLM(config).to(llama.dtype)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        grown = LlamaForCausalLM(config)
     grown.generation_config = llama.generation_config
     grown.model.embed_tokens.load_state_dict(llama.model.embed_tokens.state_dict())
     grown.model.norm.load_state_dict(llama.model.norm.state_dict())
@@ -64,7 +70,7 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
     grown.tie_weights()
 
     embeddings = llama.model.embed_tokens.weight.float().cpu()
-    sizes = embeddings.square().mean(1, keepdim=True).sqrt()
+    sizes = embeddings.square().mean(1, keepdim=True).sqrt().clamp(min=_LEAST)
     tokens, share = embeddings / sizes, (counts.sqrt() / counts.sqrt().sum())[:, None]  # tokens: as norms leave them
     size = (sizes * share).sum()
     moments = tokens.T @ (tokens * share)

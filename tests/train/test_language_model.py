@@ -209,11 +209,24 @@ def test_a_second_stage_goes_on_from_the_first(tmp_path: Path) -> None:
         prepare_recipe(replace(second, start=str(tmp_path / "none")))
 
 
+def test_lookup_layers_come_before_the_models_own_and_stay_when_frozen(tmp_path: Path) -> None:
+    llama = {**LLAMA, "hidden_size": 192, "num_attention_heads": 6}
+    config = replace(CONFIG, validation=1, llama=llama, lookup_layers=True, frozen_layers=2)
+    fresh = prepare_recipe(config).llama.state_dict()
+    train_language_model(config, tmp_path)
+    trained = AutoModelForCausalLM.from_pretrained(tmp_path / "model").state_dict()
+    layers = {name: name.split(".")[2] for name in trained if "layers" in name}
+    same = {name for name in layers if torch.equal(trained[name], fresh[name].bfloat16())}
+    assert set(layers.values()) == {"0", "1", "2"}
+    assert {name for name, layer in layers.items() if layer != "2"} <= same
+    assert not [name for name in same if layers[name] == "2" and "norm" not in name]
+
+
 def test_bad_settings() -> None:
     for name in ("tokenizer_prompts", "max_tokens", "validation"):
         with pytest.raises(InputError, match=f"{name} is 0"):
             replace(CONFIG, **{name: 0})  # type: ignore[arg-type]
-    for name in ("first_prompts", "prompt_weight"):
+    for name in ("first_prompts", "prompt_weight", "frozen_layers"):
         with pytest.raises(InputError, match=f"{name} is -1"):
             replace(CONFIG, **{name: -1})  # type: ignore[arg-type]
     with pytest.raises(InputError, match="32 or 64"):
