@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 OFFSETS = (1, 2, 3, 4)  # how many tokens away a neighbour may stand
+ASKED = 5  # how many tokens before its answer a question's last word stands: "star", "?", "\n", "Short", "answer", ":"
 LOOKUP_LAYERS = 2
 _PREVIOUS = 30.0  # logit of the token that a previous-token head looks for
-_MATCH = 10.0  # logit of a token that is the same
+_MATCH = 12.0  # logit of a token that is the same
 _PAIRS = (1.0, 1.0, 1.0, 0.7, 0.5, 0.4, 0.3)  # weights of the fastest rotations, which tell neighbours apart
 _SLOW = 0.018  # radians a token; slower rotations tell content alone, up to some fifty tokens away
 _RIDGE = 1e-3
@@ -79,8 +80,9 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
     common = torch.linalg.solve(moments + _RIDGE * torch.eye(width), (tokens * share).sum(0))
     # neighbours are kept where embeddings vary least, known by where they vary, but for the one axis that all share
     kept = len(slow)
-    rooms = {offset: axes[:, i * kept : (i + 1) * kept] for i, offset in enumerate(OFFSETS)}
-    content, scale = axes[:, len(OFFSETS) * kept : -1], spread[len(OFFSETS) * kept : -1] ** -0.5
+    offsets = (*OFFSETS, ASKED)
+    rooms = {offset: axes[:, i * kept : (i + 1) * kept] for i, offset in enumerate(offsets)}
+    content, scale = axes[:, len(offsets) * kept : -1], spread[len(offsets) * kept : -1] ** -0.5
     generator = torch.Generator().manual_seed(seed)
     name = _orthonormal(content.shape[1], kept, generator).T * scale @ content.T  # (kept, width)
     name *= (kept / ((tokens @ name.T).square() * share).sum()).sqrt()
@@ -93,7 +95,7 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
             module.weight.zero_()
     weights = torch.tensor(_PAIRS[: dim // 2])
     strength = (_PREVIOUS * dim**0.5 * weights / weights.sum()).sqrt()
-    for head, offset in enumerate(OFFSETS):
+    for head, offset in enumerate(offsets):
         angles, fast = -offset * turns[: len(weights)], head * dim + torch.arange(len(weights))
         previous.q_proj.weight[fast] = torch.outer(strength * angles.cos(), common)
         previous.q_proj.weight[fast + dim // 2] = torch.outer(strength * angles.sin(), common)
@@ -104,7 +106,7 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
     alike = (_MATCH * dim**0.5 / kept) ** 0.5
     for head in range(heads):
         rows = slice(head * dim, (head + 1) * dim)
-        match.q_proj.weight[head * dim + slow] = alike * name
+        match.q_proj.weight[head * dim + slow] = alike * rooms[ASKED].T
         if head < len(OFFSETS):
             match.k_proj.weight[head * dim + slow] = alike * rooms[OFFSETS[head]].T
             read, written = copied, copied.T * (width / dim) ** 0.5
