@@ -1,11 +1,11 @@
-"""Two attention layers, written down rather than learnt, that look tokens up: put before the layers of a trained Llama.
+"""Two attention layers, written down rather than learnt, that look a word up: put before the layers of a trained Llama.
 
-What stands beside a word that occurred before ("where is the star?": what followed "star") is found by two layers of
-attention: previous-token heads, which write into each token what stood before it, and induction heads, which go from a
-token to what followed the same token earlier (Elhage et al. 2021; Olsson et al. 2022, arXiv 2209.11895). The longer
-gradient descent looks for them the smaller a model is and the fewer prompts it sees; here they are there from the
-start, in the spirit of mimetic initialization (Trockman & Kolter 2023, arXiv 2305.09828). They know tokens by random
-directions, hence nothing of any task: what is looked up, the layers behind them still have to learn to read.
+"Where is the star?" wants what followed "star" in the context, "What color is the star?" what stood before it. Two layers
+of attention find that: previous-token heads write into each token what stood before it, and induction heads go from
+a word to what stands beside the same word earlier (Elhage et al. 2021; Olsson et al. 2022, arXiv 2209.11895). The small
+language model had not found them in thousands of steps. Here they are there from the start, in the spirit of mimetic
+initialization (Trockman & Kolter 2023, arXiv 2305.09828). They know tokens by random directions and places by their
+distance, hence nothing of the world; what to do with a word that is looked up, the layers behind them have to learn.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
     """The same model with two more layers before its own. counts: (V,) how often each token occurs in what the model
     reads; the heads are exact for frequent tokens, roughly right for others. seed: of the random directions.
 
-    The first layer has a previous-token head for each of `OFFSETS`; the second a head for each of them that goes to
-    what stands so far behind an earlier occurrence of the same token, and in all other heads goes to that occurrence
-    and takes what stood before it. Either writes little beside the embeddings; their MLPs begin with nothing.
+    The first layer has a previous-token head for each of `OFFSETS` and for `ASKED`. The second looks up the token that
+    stood `ASKED` before: for each of `OFFSETS` a head goes to what stands so far behind it elsewhere, all other heads
+    go to where it stands itself and take what stood before that. What is found is written as part of its embedding;
+    the MLPs of both layers begin with nothing.
 
     Raises `InputError` where the model is too small for that.
     """
@@ -48,15 +49,15 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
     config = copy.deepcopy(llama.config)
     heads, width = config.num_attention_heads, config.hidden_size
     dim = config.head_dim or width // heads
-    turns = config.to_dict()["rope_parameters"]["rope_theta"] ** (
-        -torch.arange(dim // 2) / (dim // 2)
-    )  # radians a token
+    base = config.to_dict()["rope_parameters"]["rope_theta"]
+    turns = base ** (-torch.arange(dim // 2) / (dim // 2))  # radians a token
     slow = (torch.cat([turns, turns]) < _SLOW).nonzero().flatten()
-    if heads <= len(OFFSETS) or config.num_key_value_heads != heads or width < 2 * len(OFFSETS) * len(slow):
+    offsets, kept = (*OFFSETS, ASKED), len(slow)
+    least = len(offsets) * kept + max(kept, dim) + 1
+    if heads < len(offsets) or config.num_key_value_heads != heads or width < least:
         raise InputError(
             f"{heads} heads ({config.num_key_value_heads} of keys) over a width of {width} are too few for lookup "
-            f"layers; expected more than {len(OFFSETS)}, each with its own keys, and at least "
-            f"{2 * len(OFFSETS) * len(slow)} wide"
+            f"layers; expected at least {len(offsets)}, each with its own keys, over a width of {least}"
         )
     config.num_hidden_layers += LOOKUP_LAYERS
     with torch.random.fork_rng():
@@ -79,8 +80,6 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
     # what all tokens have in common: positions are told apart by it, whatever stands there
     common = torch.linalg.solve(moments + _RIDGE * torch.eye(width), (tokens * share).sum(0))
     # neighbours are kept where embeddings vary least, known by where they vary, but for the one axis that all share
-    kept = len(slow)
-    offsets = (*OFFSETS, ASKED)
     rooms = {offset: axes[:, i * kept : (i + 1) * kept] for i, offset in enumerate(offsets)}
     content, scale = axes[:, len(offsets) * kept : -1], spread[len(offsets) * kept : -1] ** -0.5
     generator = torch.Generator().manual_seed(seed)
