@@ -54,7 +54,7 @@ class LanguageModelConfig:
     loop: of `LoopConfig`. prompts: of `PromptSettings`. llama: of `LlamaConfig`, sizes of the model.
     start: folder of a trained model to go on from, for a second stage; sizes and tokenizer are then that one's.
     lookup_layers: put two layers before the model's own that look tokens up (`add_lookup_layers`).
-    frozen_layers: how many of the first layers stay as they are.
+    frozen_layers: how many of the first layers stay as they are, and with them the embeddings; 0 for none of either.
     encoder_texts: file of `encoder_texts`, for contexts that encoders wrote; None for captions alone.
     vocab_size, tokenizer_prompts: of the tokenizer, and how many prompts it learns from.
     first_prompts, first: settings in which the first so many prompts of the run differ from `prompts`: easier ones.
@@ -139,7 +139,9 @@ class LanguageModelRecipe:
         self.llama = load_start(config.start) if config.start else new_llama(config)
         if config.lookup_layers:
             self.llama = add_lookup_layers(self.llama, self._token_counts(), config.loop.get("seed", 0))
-        self.llama.model.layers[: config.frozen_layers].requires_grad_(False)
+        if config.frozen_layers:
+            self.llama.model.embed_tokens.requires_grad_(False)
+            self.llama.model.layers[: config.frozen_layers].requires_grad_(False)
         self.model: nn.Module = AnswerModel(self.llama, compile_layers=config.compile_layers)
         self.validation = validation_examples(config, prompts.settings, self.count)
 

@@ -1,11 +1,12 @@
 """Two attention layers, written down rather than learnt, that look a word up: put before the layers of a trained Llama.
 
-"Where is the star?" wants what followed "star" in the context, "What color is the star?" what stood before it. Two layers
-of attention find that: previous-token heads write into each token what stood before it, and induction heads go from
-a word to what stands beside the same word earlier (Elhage et al. 2021; Olsson et al. 2022, arXiv 2209.11895). The small
-language model had not found them in thousands of steps. Here they are there from the start, in the spirit of mimetic
-initialization (Trockman & Kolter 2023, arXiv 2305.09828). They know tokens by random directions and places by their
-distance, hence nothing of the world; what to do with a word that is looked up, the layers behind them have to learn.
+"Where is the star?" wants what followed "star" in the context, "What color is the star?" what stood before it. Two
+layers of attention find that: previous-token heads write into each token what stood before it, and induction heads go
+from a word to what stands beside the same word earlier (Elhage et al. 2021; Olsson et al. 2022, arXiv 2209.11895). The
+small language model had not found them in thousands of steps. Here they are there from the start, in the spirit of
+mimetic initialization (Trockman & Kolter 2023, arXiv 2305.09828). They know tokens by random directions and places by
+their distance, hence nothing of the world; what to do with a word that is looked up, the layers behind them have to
+learn. Their directions are those of the embeddings as they are: these should be frozen with them, at least at first.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 OFFSETS = (1, 2, 3, 4)  # how many tokens away a neighbour may stand
 ASKED = 5  # how many tokens before its answer a question's last word stands: "star", "?", "\n", "Short", "answer", ":"
 LOOKUP_LAYERS = 2
-_PREVIOUS = 30.0  # logit of the token that a previous-token head looks for
-_MATCH = 12.0  # logit of a token that is the same
+_PREVIOUS = 45.0  # logit of the token that a previous-token head looks for
+_MATCH = 14.0  # logit of a token that is the same
 _PAIRS = (1.0, 1.0, 1.0, 0.7, 0.5, 0.4, 0.3)  # weights of the fastest rotations, which tell neighbours apart
 _SLOW = 0.018  # radians a token; slower rotations tell content alone, up to some fifty tokens away
 _RIDGE = 1e-3
@@ -52,7 +53,7 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
     base = config.to_dict()["rope_parameters"]["rope_theta"]
     turns = base ** (-torch.arange(dim // 2) / (dim // 2))  # radians a token
     slow = (torch.cat([turns, turns]) < _SLOW).nonzero().flatten()
-    offsets, kept = (*OFFSETS, ASKED), len(slow)
+    offsets, kept = (ASKED, *OFFSETS), len(slow)
     least = len(offsets) * kept + max(kept, dim) + 1
     if heads < len(offsets) or config.num_key_value_heads != heads or width < least:
         raise InputError(

@@ -216,6 +216,7 @@ def test_lookup_layers_come_before_the_models_own_and_stay_when_frozen(tmp_path:
     train_language_model(config, tmp_path)
     trained = AutoModelForCausalLM.from_pretrained(tmp_path / "model").state_dict()
     layers = {name: name.split(".")[2] for name in trained if "layers" in name}
+    assert torch.equal(trained["model.embed_tokens.weight"], fresh["model.embed_tokens.weight"].bfloat16())
     same = {name for name in layers if torch.equal(trained[name], fresh[name].bfloat16())}
     assert set(layers.values()) == {"0", "1", "2"}
     assert {name for name, layer in layers.items() if layer != "2"} <= same

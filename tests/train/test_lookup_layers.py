@@ -47,7 +47,7 @@ def attention(grown: LlamaForCausalLM) -> tuple[Tensor, ...]:
 
 @pytest.mark.parametrize("head", range(len(OFFSETS) + 1))
 def test_heads_of_the_first_layer_look_at_the_token_so_far_before(attention: tuple[Tensor, ...], head: int) -> None:
-    offset = (*OFFSETS, ASKED)[head]
+    offset = (ASKED, *OFFSETS)[head]
     found = attention[1][:, head].argmax(-1)[:, offset:]
     expected = torch.arange(found.shape[1]).expand_as(found)
     assert (found == expected).float().mean() > 0.9
