@@ -26,11 +26,14 @@ OFFSETS = (1, 2, 3, 4)  # how many tokens away a neighbour may stand
 ASKED = 5  # how many tokens before its answer a question's last word stands: "star", "?", "\n", "Short", "answer", ":"
 LOOKUP_LAYERS = 2
 _PREVIOUS = 45.0  # logit of the token that a previous-token head looks for
-_MATCH = 14.0  # logit of a token that is the same
+_MATCH = 20.0  # logit of a token that is the same
 _PAIRS = (1.0, 1.0, 1.0, 0.7, 0.5, 0.4, 0.3)  # weights of the fastest rotations, which tell neighbours apart
 _SLOW = 0.018  # radians a token; slower rotations tell content alone, up to some fifty tokens away
 _RIDGE = 1e-3
 _LEAST = 1e-6  # a size to divide by
+_OFTEN, _SELDOM = 100, 5  # a token that occurs more often counts no more; one that occurs less, not at all
+_NAMING_STEPS = 300
+_LENGTHS = 3.0  # what equal lengths weigh beside unlike directions
 
 
 @torch.no_grad()
@@ -74,18 +77,18 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
 
     embeddings = llama.model.embed_tokens.weight.float().cpu()
     sizes = embeddings.square().mean(1, keepdim=True).sqrt().clamp(min=_LEAST)
-    tokens, share = embeddings / sizes, (counts.sqrt() / counts.sqrt().sum())[:, None]  # tokens: as norms leave them
+    share = counts.clamp(max=_OFTEN) * (counts >= _SELDOM)
+    tokens, share = embeddings / sizes, (share / share.sum())[:, None]  # tokens: as norms leave them
     size = (sizes * share).sum()
     moments = tokens.T @ (tokens * share)
-    spread, axes = torch.linalg.eigh(moments)
+    axes = torch.linalg.eigh(moments).eigenvectors
     # what all tokens have in common: positions are told apart by it, whatever stands there
     common = torch.linalg.solve(moments + _RIDGE * torch.eye(width), (tokens * share).sum(0))
     # neighbours are kept where embeddings vary least, known by where they vary, but for the one axis that all share
     rooms = {offset: axes[:, i * kept : (i + 1) * kept] for i, offset in enumerate(offsets)}
-    content, scale = axes[:, len(offsets) * kept : -1], spread[len(offsets) * kept : -1] ** -0.5
+    content = axes[:, len(offsets) * kept : -1]
     generator = torch.Generator().manual_seed(seed)
-    name = _orthonormal(content.shape[1], kept, generator).T * scale @ content.T  # (kept, width)
-    name *= (kept / ((tokens @ name.T).square() * share).sum()).sqrt()
+    name = _names(tokens @ content, share[:, 0], kept, generator) @ content.T  # (kept, width)
     copied = _orthonormal(content.shape[1], dim, generator).T @ content.T  # (dim, width)
 
     previous, match = (layer.self_attn for layer in grown.model.layers[:LOOKUP_LAYERS])
@@ -117,6 +120,26 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
             written = torch.cat([name.T, torch.zeros(width, dim - kept)], 1) * (width / kept) ** 0.5
         match.v_proj.weight[rows], match.o_proj.weight[:, rows] = read, size * written
     return grown
+
+
+def _names(tokens: Tensor, share: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """(size, width): directions in which tokens (V, width) are as long as one another and as unlike as can be."""
+    used = share > 0
+    tokens, share = tokens[used], share[used]
+    names = (torch.randn(size, tokens.shape[1], generator=generator) / tokens.shape[1] ** 0.5).requires_grad_()
+    wanted = torch.eye(len(tokens)) * size
+    weights = share[:, None] * share
+    weights.fill_diagonal_(0)
+    weights = weights / weights.sum() + torch.diag(share) * _LENGTHS
+    optimizer = torch.optim.Adam([names], lr=0.02)
+    with torch.enable_grad():
+        for _ in range(_NAMING_STEPS):
+            written = tokens @ names.T
+            loss = ((written @ written.T - wanted).square() * weights).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return names.detach()
 
 
 def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
