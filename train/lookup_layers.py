@@ -4,9 +4,9 @@
 layers of attention find that: previous-token heads write into each token what stood before it, and induction heads go
 from a word to what stands beside the same word earlier (Elhage et al. 2021; Olsson et al. 2022, arXiv 2209.11895). The
 small language model had not found them in thousands of steps. Here they are there from the start, in the spirit of
-mimetic initialization (Trockman & Kolter 2023, arXiv 2305.09828). They know tokens by random directions and places by
-their distance, hence nothing of the world; what to do with a word that is looked up, the layers behind them have to
-learn. Their directions are those of the embeddings as they are: these should be frozen with them, at least at first.
+mimetic initialization (Trockman & Kolter 2023, arXiv 2305.09828). They tell tokens apart by directions of the
+embeddings, and places by distance; they know nothing of the world, and what to do with a word that is looked up, the
+layers behind them have to learn. As embeddings move, the heads lose their aim: both should be frozen together.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ _LEAST = 1e-6  # a size to divide by
 _OFTEN, _SELDOM = 100, 5  # a token that occurs more often counts no more; one that occurs less, not at all
 _NAMING_STEPS = 300
 _LENGTHS = 3.0  # what equal lengths weigh beside unlike directions
+_NAMING_RATE = 0.02  # learning rate
 
 
 @torch.no_grad()
 def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) -> LlamaForCausalLM:
     """The same model with two more layers before its own. counts: (V,) how often each token occurs in what the model
-    reads; the heads are exact for frequent tokens, roughly right for others. seed: of the random directions.
+    reads; tokens that occur fewer than five times are not seen to. seed: of the directions, random at first.
 
     The first layer has a previous-token head for each of `OFFSETS` and for `ASKED`. The second looks up the token that
     stood `ASKED` before: for each of `OFFSETS` a head goes to what stands so far behind it elsewhere, all other heads
@@ -131,7 +132,7 @@ def _names(tokens: Tensor, share: Tensor, size: int, generator: torch.Generator)
     weights = share[:, None] * share
     weights.fill_diagonal_(0)
     weights = weights / weights.sum() + torch.diag(share) * _LENGTHS
-    optimizer = torch.optim.Adam([names], lr=0.02)
+    optimizer = torch.optim.Adam([names], lr=_NAMING_RATE)
     with torch.enable_grad():
         for _ in range(_NAMING_STEPS):
             written = tokens @ names.T
