@@ -39,7 +39,7 @@ _PROMPT_STRIDE = 4  # the logits of every token of a prompt would take a third o
 _FILLED = 0.75  # how short a prompt may be beside the longest of its part
 _EMBEDDING = 0.5  # standard deviation of new ones
 _TOKENIZER_SEED = 1_000_003  # the prompts that the tokenizer learns from are not those of the run's seed
-_COUNTED_PROMPTS = 400  # whose tokens are counted
+_COUNTED_PROMPTS = 2000  # whose tokens are counted
 _PART_TOKENS = 16_384  # of a part in evaluation
 
 Part = dict[str, Tensor]
