@@ -7,6 +7,7 @@ shots can be measured. A leaf: no torch.
 from __future__ import annotations
 
 import random
+import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -31,22 +32,21 @@ def _as_it_is(answer: str) -> str:
 
 
 PLAIN = Convention("plain", _as_it_is)
+_CAPITALS = 0.1  # share of made-up words that begin with one
+_MOST_NAMES = 40  # different answers in one prompt
+_KINDS_OF_PAIRS = (3, 5, 2)  # weights of those listed, two made-up words, and two letters or digits
 
 
-def _made_up_words() -> tuple[str, ...]:
-    """ "dax", "wup", "tovek": words that are no words of the made world."""
+def _unseen_words() -> tuple[str, ...]:
+    """ "dax", "wupis": every fifth of the short and long words that training drew from until the seventh stage of the
+    weights that come along, and none that it drew."""
     known = scene_words()
     short = ["".join(letters) for letters in product("bdfgklmnprstvwz", "aeiou", "bdfgkmpxz")]
     long = [f"{head}{tail}" for head, tail in product(short[::7], ("ek", "ol", "um", "is", "en"))]
-    return tuple(word for word in (*short, *long) if word not in known)
+    return tuple([word for word in (*short, *long) if word not in known][::5])
 
 
-MADE_UP = _made_up_words()
-# (words of training, words that training never shows)
-_WORDS = (
-    tuple(word for i, word in enumerate(MADE_UP) if i % 5),
-    tuple(word for i, word in enumerate(MADE_UP) if not i % 5),
-)
+UNSEEN_WORDS = _unseen_words()
 _PAIRS = (
     (
         *(("true", "false"), ("right", "wrong"), ("y", "n"), ("1", "0"), ("on", "off"), ("good", "bad"), ("T", "F")),
@@ -55,6 +55,40 @@ _PAIRS = (
     ),
     (("aye", "nay"), ("real", "fake"), ("P", "Q"), ("win", "lose"), ("left", "right"), ("bread", "butter")),
 )
+_ONSETS = (
+    "",
+    *"bcdfghjklmnprstvwyz",
+    *["bl", "br", "ch", "cl", "cr", "dr", "fl", "fr", "gr", "pl", "qu", "sh", "sl", "sp", "st", "th", "tr", "tw"],
+)
+_VOWELS = (*"aeiou", *["ai", "ea", "ee", "oo", "ou"])
+_CODAS = (
+    "",
+    *"bdfgklmnprstxz",
+    *["ck", "ft", "ld", "ll", "lt", "mp", "nd", "ng", "nt", "rd", "rk", "rn", "sh", "ss", "st"],
+)
+_UNSEEN_PAIRS = {word.lower() for pair in _PAIRS[True] for word in pair}
+_NEVER = {*UNSEEN_WORDS, *_UNSEEN_PAIRS, *scene_words()}
+_SIGNS = [sign for sign in string.ascii_letters + string.digits if sign.lower() not in _UNSEEN_PAIRS]
+
+
+def made_up_word(rng: random.Random) -> str:
+    """ "dax", "brint", "Quoofle": so many that none is known by heart; no word of the made world, and none that is
+    held out."""
+    while True:
+        syllables = rng.choice((1, 1, 1, 2))
+        word = "".join(rng.choice(part) for _ in range(syllables) for part in (_ONSETS, _VOWELS, _CODAS))
+        if len(word) > 1 and word not in _NEVER:
+            return word.title() if rng.random() < _CAPITALS else word
+
+
+def _made_up_words(number: int, rng: random.Random, *, held_out: bool) -> list[str]:
+    """So many, all different."""
+    if held_out:
+        return rng.sample(UNSEEN_WORDS, number)
+    words: dict[str, None] = {}
+    while len(words) < number:
+        words[made_up_word(rng)] = None
+    return list(words)
 
 
 def _spelled(answer: str) -> str:
@@ -94,25 +128,29 @@ _NUMBERS = (
 
 def made_up_names(values: Sequence[str], rng: random.Random, *, held_out: bool = False) -> dict[str, str]:
     """A made-up name for each of the values, all different."""
-    return dict(zip(values, rng.sample(_WORDS[held_out], len(values)), strict=True))
+    return dict(zip(values, _made_up_words(len(values), rng, held_out=held_out), strict=True))
 
 
 def _names(rng: random.Random, held_out: bool) -> Convention:
     """Each answer has a made-up name, drawn when it is first asked for."""
-    words = rng.sample(_WORDS[held_out], 120)
+    words = _made_up_words(_MOST_NAMES, rng, held_out=held_out)
     given: dict[str, str] = {}
     return Convention("names", lambda answer: given.setdefault(answer, words[len(given)]), needs_value=True)
 
 
 def _pairs(rng: random.Random, held_out: bool) -> Convention:
-    """Two words for yes and no, in either order."""
-    yes, no = rng.sample(rng.choice(_PAIRS[held_out]), 2)
+    """Two words for yes and no, in either order; in training mostly two that have nothing to do with it."""
+    words: Sequence[str] = rng.choice(_PAIRS[held_out])
+    if not held_out:
+        (kind,) = rng.choices(("known", "made up", "signs"), _KINDS_OF_PAIRS)
+        words = {"known": words, "made up": _made_up_words(2, rng, held_out=False), "signs": _SIGNS}[kind]
+    yes, no = rng.sample(words, 2)
     return Convention("pairs", lambda answer: yes if answer == "yes" else no, needs_value=True)
 
 
 def _affix(rng: random.Random, held_out: bool) -> Convention:
     """A made-up word before or after the answer."""
-    word = rng.choice(_WORDS[held_out])
+    word = rng.choice(UNSEEN_WORDS) if held_out else made_up_word(rng)
     if rng.random() < 0.5:
         return Convention("affix", lambda answer: f"{word} {answer}")
     return Convention("affix", lambda answer: f"{answer} {word}")

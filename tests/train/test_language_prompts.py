@@ -19,6 +19,7 @@ from textlens.train.language_contexts import Pool, View, draw_view
 from textlens.train.language_prompts import BLANK, Example, LanguagePrompts, PromptSettings
 from textlens.train.language_tasks import ask, detailed
 from textlens.train.scenes import captions, questions, sample_scene, scene_at
+from textlens.train.tokenizer import scene_words
 
 SETTINGS = PromptSettings(scenes=500)
 TEXTS = {i: {"dediffusion": f"loose words {i}", "decap": f"a caption {i}"} for i in range(0, 400, 2)}
@@ -104,12 +105,15 @@ def test_a_budget_drops_the_first_shots_but_not_the_telling_one(
 
 
 def test_only_train_scenes_and_no_held_out_member(examples: list[Example]) -> None:
-    assert not set(conventions._WORDS[0]) & set(conventions._WORDS[1])
     assert not set(conventions._PAIRS[0]) & set(conventions._PAIRS[1])
-    held_out = set(conventions._WORDS[1])
     written = {word.strip("$. ") for example in examples for word in example.target.split()}
-    assert not written & held_out
-    assert written & set(conventions._WORDS[0])
+    assert not written & set(conventions.UNSEEN_WORDS)
+    rng = random.Random(0)
+    never = {*conventions.UNSEEN_WORDS, *scene_words(), "bread", "nay"}
+    assert not {conventions.made_up_word(rng) for _ in range(5000)} & never
+    pairs = {conventions.draw_convention("pairs", rng).write("yes") for _ in range(2000)}
+    assert len(pairs) > 500
+    assert not pairs & {"P", "Q", "bread", "nay"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
