@@ -16,7 +16,7 @@ from .image_access import ImageAccess
 from .image_store import ImageStore
 from .language_model import DEFAULT_LANGUAGE_MODEL
 from .output_folder import OutputFolder
-from .server import API_KEY, ServerModel
+from .server import ServerModel, api_key
 from .tool_models import ToolModels
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def chat_model(spec: str) -> BaseChatModel:
     return ChatOpenAI(
         base_url=server.base_url,
         model=name,
-        api_key=SecretStr(os.environ.get(API_KEY) or "EMPTY"),
+        api_key=SecretStr(api_key() or "EMPTY"),
         temperature=0,
         timeout=TIMEOUT_SECONDS,
         max_retries=3,

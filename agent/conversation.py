@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TextlensError
 from .chat_terminal import Terminal
-from .server import API_KEY, ServiceError, line_without
+from .server import ServiceError, api_key, line_without
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware
@@ -133,4 +132,4 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def _said(message: str) -> str:
-    return line_without(os.environ.get(API_KEY, ""), message)
+    return line_without(api_key(), message)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import InputError
+from ..errors import TextlensError
 from ..prompting.shots import Fitted, fit_prompt
 from ..prompting.templates import Shot, Template
 from .language_model import Completion, CountsTokens, LanguageModel
+
+_SPECIAL = 8  # tokens that a model may put around a prompt, at most
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ def read(
         seed=settings.seed,
         choices=settings.choices,
     )
-    made = {i: _parsed(template, sent[i], made) for i, made in zip(sent, completions, strict=True)}
-    return [made.get(i) or Reading(None, None, None, str(one)) for i, one in enumerate(fitted)]
+    choices = settings.choices or ()
+    parsed = {i: _parsed(template, sent[i], made, choices) for i, made in zip(sent, completions, strict=True)}
+    return [parsed.get(i) or Reading(None, None, None, str(one)) for i, one in enumerate(fitted)]
 
 
 def fit(
@@ -67,7 +70,7 @@ def fit(
     queries: Sequence[Shot],
     shots: Sequence[Sequence[Shot]],
     reserve: int,
-) -> list[Fitted | InputError]:
+) -> list[Fitted | TextlensError]:
     """The prompts, with as many shots as leave `reserve` tokens free, or the error of a query too long by itself.
 
     Queries that have the very same list of shots all drop what the longest of them must: their prefix stays shared.
@@ -75,25 +78,30 @@ def fit(
     """
     prompts = _rendered(template, queries, shots)
     whole = [Fitted(prompt, 0, tuple(own)) for prompt, own in zip(prompts, shots, strict=True)]
-    if not isinstance(model, CountsTokens) or model.context_length is None:
+    if not isinstance(model, CountsTokens) or (limit := model.context_length) is None:
         return [*whole]
-    room = model.context_length - reserve
-    results: list[Fitted | InputError] = [*whole]
+    room = limit - reserve
+    results: list[Fitted | TextlensError] = [*whole]
     dropped: dict[int, int] = {}
     for i, entire in enumerate(whole):
-        if model.count_tokens(entire.prompt) > room:
-            try:
+        try:
+            if is_longer(model, entire.prompt, room):
                 made = fit_prompt(template, queries[i], shots[i], count_tokens=model.count_tokens, max_tokens=room)
-            except InputError as error:
-                results[i] = error
-            else:
                 dropped[id(shots[i])] = max(made.dropped, dropped.get(id(shots[i]), 0))
+        except TextlensError as error:
+            results[i] = error
     for i, one in enumerate(results):
         if isinstance(one, Fitted) and (drop := dropped.get(id(shots[i]), 0)):
             note = f"{drop} of {len(shots[i])} shots dropped: more than {room} tokens"
             kept = shots[i][drop:]
             results[i] = Fitted(template.render(queries[i], kept), 0, tuple(kept), drop, note)
     return results
+
+
+def is_longer(model: CountsTokens, prompt: str, room: int) -> bool:
+    """Whether a prompt takes more than `room` tokens. A short one is not counted, which may cost a request: no token
+    is shorter than a byte."""
+    return len(prompt.encode(errors="surrogatepass")) + _SPECIAL > room and model.count_tokens(prompt) > room
 
 
 def _rendered(template: Template, queries: Sequence[Shot], shots: Sequence[Sequence[Shot]]) -> list[str]:
@@ -103,10 +111,12 @@ def _rendered(template: Template, queries: Sequence[Shot], shots: Sequence[Seque
     return [prefixes[id(own)] + template.render(query)[head:] for query, own in zip(queries, shots, strict=True)]
 
 
-def _parsed(template: Template, sent: Fitted, completion: Completion) -> Reading:
+def _parsed(template: Template, sent: Fitted, completion: Completion, choices: Sequence[str]) -> Reading:
     cut = f"the answer was cut off after {completion.completion_tokens} tokens" if completion.cut_off else None
     note = "; ".join(part for part in (sent.note, cut) if part) or None
     if completion.error is not None:
         return Reading(sent.prompt, completion, None, completion.error, note)
+    if completion.text in choices:  # whatever it holds, a stop mark too: there is nothing to look for
+        return Reading(sent.prompt, completion, completion.text.removeprefix(" "), None, note)
     parsed = template.parse(completion.text)
     return Reading(sent.prompt, completion, parsed.answer, parsed.error, note)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 API_KEY = "TEXTLENS_API_KEY"
+_ASK_SECONDS = 10.0  # to wait for how much a model takes
 
 Result = TypeVar("Result")
 
@@ -63,14 +64,12 @@ class ServerModel:
     def __init__(self, base_url: str, model: str | None = None, *, settings: ServerSettings | None = None) -> None:
         from openai import OpenAI
 
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"{base_url!r} is no address of a server; expected one such as http://localhost:8000/v1")
-        if parts.username or parts.password:
-            raise InputError(f"the address of {parts.hostname} holds a user name or password; set {API_KEY} instead")
+        _check_address(base_url)
         self.settings = settings or ServerSettings()
         self.base_url, self.spec = base_url, f"{base_url}#{model}" if model else base_url
-        self._model, self._naming, self._key = model, Lock(), os.environ.get(API_KEY, "")
+        self._model, self._naming, self._key = model, Lock(), api_key()
+        self._context_length: int | None = None
+        self._counts_tokens: bool | None = None  # None: not known yet
         # Retries are ours alone: the client's own would multiply with them.
         self._client: OpenAI = OpenAI(
             base_url=base_url,
@@ -124,6 +123,41 @@ class ServerModel:
                 self._model = self._retried(self._only_model)
             return self._model
 
+    @property
+    def context_length(self) -> int | None:
+        """As vLLM tells it. None for another server, which is left to refuse what is too long, and for one that does
+        not answer."""
+        from openai import APIStatusError, OpenAIError
+
+        if self._counts_tokens is None:
+            try:
+                _, self._context_length = self._tokenized("a", timeout=min(self.settings.timeout_seconds, _ASK_SECONDS))
+                self._counts_tokens = True
+            except APIStatusError as error:
+                self._counts_tokens = False if error.status_code < 500 else None
+            except (ServiceError, OpenAIError, _MalformedError, ValueError):
+                pass  # whatever it is, the prompts will meet it, too
+        return self._context_length
+
+    def count_tokens(self, text: str) -> int:
+        """By vLLM's own tokenizer, special tokens included. Raises `InputError` for a text that is `unsendable`,
+        `ServiceError` where the server does not count."""
+        if reason := unsendable(text):
+            raise InputError(reason)
+        count, _ = self._retried(lambda: self._tokenized(text))
+        return count
+
+    def _tokenized(self, text: str, timeout: float | None = None) -> tuple[int, int]:
+        """How many tokens, and how many the model takes."""
+        asked = {"model": self._model or self._only_model(), "prompt": text}
+        address = f"{self.base_url.rstrip('/').removesuffix('/v1')}/tokenize"
+        client = self._client.with_options(timeout=timeout or self.settings.timeout_seconds)
+        told = client.post(address, body=asked, cast_to=object)
+        count, limit = (told.get(name) if isinstance(told, dict) else None for name in ("count", "max_model_len"))
+        if not isinstance(count, int) or not isinstance(limit, int):
+            raise _MalformedError("the answer is no number of tokens")
+        return count, limit
+
     def _only_model(self) -> str:
         listed = getattr(self._client.models.list(), "data", None)
         found = [getattr(model, "id", None) for model in listed] if isinstance(listed, list) else []
@@ -171,6 +205,29 @@ class ServerModel:
 
     def _said(self, message: str) -> str:
         return line_without(self._key, message)
+
+
+def api_key() -> str:
+    """TEXTLENS_API_KEY, without the line end that files of secrets have; "" for none.
+
+    Raises `InputError`, which does not show it, for characters that no request can carry.
+    """
+    key = os.environ.get(API_KEY, "").strip()
+    if key and not (key.isascii() and key.isprintable()):
+        raise InputError(f"{API_KEY} holds characters that no key has; expected printable ASCII, such as sk-…")
+    return key
+
+
+def _check_address(base_url: str) -> None:
+    try:
+        parts = urlsplit(base_url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is none, half an IPv6 address
+        known = False
+    if not known or not base_url.isprintable() or " " in base_url:
+        raise InputError(f"{base_url!r} is no address of a server; expected one such as http://localhost:8000/v1")
+    if parts.username or parts.password:
+        raise InputError(f"the address of {parts.hostname} holds a user name or password; set {API_KEY} instead")
 
 
 def line_without(key: str, message: str) -> str:

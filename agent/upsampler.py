@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import InputError
+from ..errors import InputError, TextlensError
 from ..prompting.rewrites import TokenCounter, Upsampled, settle
 from ..prompting.templates import Shot
 from ..prompting.upsampling import WORKED_PAIRS, UpsampleTemplate
 from .answers import Upsampling
 from .language_model import CountsTokens, LanguageModel
-from .reading import Generation, read
+from .reading import Generation, is_longer, read
 
 
 def upsample(
@@ -56,8 +56,10 @@ def _upsample_template(
     model: LanguageModel, queries: Sequence[Shot], shots: Sequence[Shot], max_tokens: int
 ) -> UpsampleTemplate:
     full = UpsampleTemplate()
-    if isinstance(model, CountsTokens) and model.context_length is not None:
-        longest = max((model.count_tokens(full.render(query, shots)) for query in queries), default=0)
-        if longest + max_tokens > model.context_length:
-            return UpsampleTemplate.brief()
+    if isinstance(model, CountsTokens) and (limit := model.context_length) is not None:
+        try:
+            if any(is_longer(model, full.render(query, shots), limit - max_tokens) for query in queries):
+                return UpsampleTemplate.brief()
+        except TextlensError:
+            pass  # the prompt that cannot be counted gets its own error later
     return full

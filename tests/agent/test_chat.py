@@ -192,7 +192,7 @@ def test_over_http_the_answer_streams_with_our_key_alone(image, capsys, monkeypa
     ],
 )
 def test_faults_of_the_server_are_one_line_and_lose_no_other_answer(image, capsys, monkeypatch, answer, told):
-    monkeypatch.setenv("TEXTLENS_API_KEY", "swordfish")
+    monkeypatch.setenv("TEXTLENS_API_KEY", "swordfish\n")  # as a file of secrets ends
     with served(answer, "Better.") as server:
         assert chatted(image, server.url, "What?", "Again?") == (1, 2)
     shown = capsys.readouterr()

@@ -106,7 +106,13 @@ def test_the_protocol_imports_nothing_heavy():
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("spec", ["http://user:secret@localhost:8000/v1", "http:nowhere", "http:///v1"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *("http://user:secret@localhost:8000/v1", "http:nowhere", "http:///v1", "http://[::1/v1", "http://h:abc/v1#m"),
+        *("http://h:99999/v1", "http://h:0/v1", "http://h\x01/v1", "http://a b/v1"),
+    ],
+)
 def test_addresses_that_are_none_or_hold_a_password_are_refused(spec):
     with pytest.raises(InputError) as caught:
         load_language_model(spec)
@@ -134,3 +140,20 @@ def test_a_server_that_is_not_there_gives_an_error_per_prompt_without_the_key(mo
     assert all("127.0.0.1:9" in one.error and "2 attempts" in one.error for one in made)
     assert made[0].parameters == {"model": "some", "max_tokens": 2, "temperature": 0.0, "seed": 0}
     assert "a-secret-key" not in repr(made)
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two\nlines", "a\x00b"])
+def test_a_key_that_no_request_can_carry_is_refused_and_not_shown(monkeypatch, key):
+    from textlens.agent.server import API_KEY, ServerModel
+
+    monkeypatch.setattr(os, "environ", {**os.environ, API_KEY: key})
+    with pytest.raises(InputError, match=API_KEY) as caught:
+        ServerModel.from_spec("http://127.0.0.1:9/v1#some")
+    assert not any(part in str(caught.value) for part in ("ssel", "two", "lines", "a\x00b"))
+
+
+def test_a_server_that_does_not_count_tokens_sets_no_limit():
+    from textlens.agent.server import ServerModel, ServerSettings
+
+    settings = ServerSettings(attempts=1, timeout_seconds=2)
+    assert ServerModel.from_spec("http://127.0.0.1:9/v1#some", settings=settings).context_length is None

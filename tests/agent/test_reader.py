@@ -182,6 +182,12 @@ def test_classify_gives_labels_and_nothing_else(tmp_path):
         folder_shots(tmp_path, ["stop", "wait"])
 
 
+@pytest.mark.parametrize("choice", ["US$5", "$5", "a\nb", "Short answer: a", " a "])
+def test_a_choice_is_the_answer_whatever_it_holds(choice):
+    (answer,) = reader(f" {choice}").ask([RED], ["Which one?"], choices=[choice, "other"])
+    assert (answer.answer, answer.error) == (choice, None)
+
+
 def test_caption():
     (answer,) = reader(" a plain red wall$").caption([RED])
     assert answer.answer == "a plain red wall"

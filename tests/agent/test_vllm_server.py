@@ -9,7 +9,11 @@ import httpx
 import pytest
 import torch
 from textlens.agent.language_model import load_language_model
+from textlens.agent.reading import Generation, read
 from textlens.agent.server import ServerModel, ServerSettings
+from textlens.errors import InputError
+from textlens.prompting.templates import Shot
+from textlens.prompting.vqa import VQATemplate
 from textlens.train.language_tokenizer import BOS_ID, load_sentencepiece
 from transformers import AutoModelForCausalLM
 
@@ -94,6 +98,28 @@ def test_a_prompt_that_cannot_be_taken_loses_no_other(model):
     assert "answered 400" in made[1].error
     assert "answered 400" in made[2].error
     assert "cannot be sent" in made[4].error
+
+
+def test_a_token_budget_by_the_servers_own_tokenizer(model, own_tokenizer):
+    assert model.context_length is not None
+    text = "Is there a red two in the top left?"
+    assert model.count_tokens(text) == len(own_tokenizer(text).input_ids)
+    with pytest.raises(InputError, match="cannot be sent"):
+        model.count_tokens("\ud800")
+    shots = [Shot(question=f"Is number {n} here?", answer="yes") for n in range(model.context_length // 8)]
+    queries = [Shot(question="Is it red?"), Shot(question="red " * 3000)]
+    settings = Generation(max_tokens=3, temperature=0.0, seed=0)
+    first, long = read(model, VQATemplate(max_chars=20_000), queries, [shots] * 2, settings)
+    assert first.error is None
+    assert "shots dropped" in first.note
+    assert model.count_tokens(first.prompt) + 3 <= model.context_length
+    assert "the query alone takes" in long.error
+
+
+def test_a_server_that_has_no_tokenize_sets_no_limit(vllm_address):
+    with faulty_proxy(vllm_address) as proxy:
+        model = ServerModel(proxy.address.replace("/v1", "/elsewhere/v1"), "any")
+        assert model.context_length is None
 
 
 def test_a_shared_prefix_is_computed_once(model, vllm_address, own_tokenizer):
