@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..encoders.description import Encoder
@@ -26,7 +27,7 @@ from .reading import Generation, Reading, read
 from .upsampler import upsample
 
 Shots = Sequence[Shot] | Callable[[Shot], Sequence[Shot]]
-"""Demonstrations, the same for every query; or a function that picks them for a query, such as `select_shots`."""
+"""Demonstrations, the same for every query; or a function that picks them for a query, such as `NearestShots`."""
 
 
 class ImageReader:
@@ -157,7 +158,8 @@ class ImageReader:
         specs = self.describer.specs
         names = ids or [one.name for one in described]
         ready = [i for i, one in enumerate(described) if one.error is None]
-        queries = [Shot(described[i].context(specs), questions[i], id=names[i]) for i in ready]
+        files = [str(image) if isinstance(image, str | Path) else "" for image in images]
+        queries = [Shot(described[i].context(specs), questions[i], id=names[i], image=files[i]) for i in ready]
         if callable(shots):
             chosen = self._with_contexts([shots(query) for query in queries])
         else:

@@ -198,6 +198,9 @@ COLOURS = _groups(
 SHADES = word_set("""
     dark light bright deep pale vivid vibrant rich soft brilliant intense pastel neon hot glossy
     """)
+# Those that make another colour of it; the others only praise it.
+TOLD_SHADES = {"dark": "dark-shaded", "deep": "dark-shaded", "light": "light-shaded", "pale": "light-shaded"}
+SCALES = {"hundred": 100, "thousand": 1000, "dozen": 12}
 IGNORED_NOUNS = word_set(
     """
     color colour hue shade tone image picture scene view depiction illustration-style thing kind type sort sense

@@ -84,6 +84,8 @@ def _describe(tagged: Sequence[Word], mention: Mention, adjectives: list[str], p
         mention.count, mention.exact = 1, True
     elif not (word.text in words.SHADES and after.text in words.COLOURS):
         adjectives.append(word.lemma)
+    elif word.text in words.TOLD_SHADES:
+        mention.attributes.add(words.TOLD_SHADES[word.text])
 
 
 def _noun_after_all(tagged: Sequence[Word], place: int) -> bool:
@@ -120,7 +122,8 @@ def _group(tagged: Sequence[Word], mention: Mention, head: str, place: int) -> b
     )
     if tagged[place].text != "of" or head not in words.COLLECTIVES | set(words.GROUPS_OF) or not plural_next:
         return False
-    mention.count = words.GROUPS_OF.get(head)
+    each = words.GROUPS_OF.get(head)
+    mention.count = each and each * (mention.count or 1)
     mention.plural, mention.exact = True, mention.count is not None
     return True
 

@@ -10,7 +10,8 @@ from ..errors import InputError
 from .templates import Shot, Template
 
 Similarity = Callable[[Shot], float] | Sequence[float]
-"""Of the query to each candidate: a function, or one number per candidate in their order."""
+"""Of the query to each candidate: a function, or one number per candidate in their order. `agent/nearest_shots.py`
+has CLIP's, of images and questions."""
 
 NUM_PSEUDO = 4
 

@@ -47,6 +47,7 @@ _LEFT_OF = re.compile(
     r"\b(?:(?:to|on|at)\s+(?:the|its|his|her|their)\s+)?(?:immediate\s+)?(left|right)(?:[\s-]+hand)?(?:\s+side)?\s+of\b"
 )
 _TOKEN = re.compile(r"@\w+|\d+(?:[.,:]\d+)*[^\W\d_]*|[^\W\d_]+(?:['’-][^\W_]+)*|[^\w\s]", re.UNICODE)
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _PHRASES = {tuple(phrase.split()): "prep" for phrase in words.PREPOSITIONS if " " in phrase}
 _PHRASES |= {tuple(phrase.split()): "neg" for phrase in words.NEGATING_PHRASES}
 _PHRASES |= {tuple(phrase.split()): "adv" for phrase in words.ADVERBIAL_PHRASES}
@@ -82,6 +83,7 @@ def split_quotes(text: str) -> tuple[str, list[str]]:
 def tag(text: str) -> list[Word]:
     """Tag a text without quotations (see `split_quotes`); it ends in a word with the tag "end"."""
     lowered = _LEFT_OF.sub(r"\1 of", _REQUEST.sub("", text.lower().replace("’", "'")))
+    lowered = _THOUSANDS.sub("", lowered)
     for pattern, place in _PLACES:
         lowered = re.sub(pattern, lambda match, place=place: place.format(*match.groups()), lowered)  # type: ignore[misc]
     return _tagged(_joined(_tokens(lowered)))
@@ -119,6 +121,11 @@ def _joined(tokens: list[str]) -> list[tuple[str, str]]:
     joined: list[tuple[str, str]] = []
     i = 0
     while i < len(tokens):
+        value, length = _number_of_several_words(tokens[i:])
+        if length > 1:
+            joined.append((str(value), "num"))
+            i += length
+            continue
         for length in range(5, 1, -1):
             phrase = tuple(tokens[i : i + length])
             if phrase in _PHRASES:
@@ -129,6 +136,35 @@ def _joined(tokens: list[str]) -> list[tuple[str, str]]:
             joined.append((tokens[i], _closed(tokens[i])))
             i += 1
     return joined
+
+
+def _number_of_several_words(tokens: Sequence[str]) -> tuple[int, int]:
+    """The number that the tokens begin with, and how many of them it takes: "two hundred and five cats" -> (205, 4);
+    (…, 0 or 1) where it is none, or one word."""
+    total = part = length = 0
+    scaled = False  # whether a scale stands right before
+    for i, token in enumerate(tokens):
+        if token in words.SCALES and part:
+            part *= words.SCALES[token]
+            total, part = (total + part, 0) if token == "thousand" else (total, part)
+            length, scaled = i + 1, True
+        elif token == "and" and scaled and tokens[i - 1] != "dozen":
+            continue
+        elif token in ("both", "twin") or token in words.SCALES or (value := number(token)) is None:
+            break
+        elif (
+            i == 0
+            or (scaled and tokens[i - 1] != "dozen" and value < words.SCALES[_scale_before(tokens[:i])])
+            or (part % 100 in range(20, 100, 10) and 0 < value < 10 and not token.isdecimal())
+        ):
+            part, length, scaled = part + value, i + 1, False
+        else:
+            break
+    return total + part, length
+
+
+def _scale_before(tokens: Sequence[str]) -> str:
+    return next(token for token in reversed(tokens) if token in words.SCALES)
 
 
 def _closed(token: str) -> str:

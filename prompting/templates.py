@@ -31,7 +31,7 @@ class Shot:
     question: VQA's question, or the prompt to be upsampled; "" for captioning and classification.
     answer: answer, caption, class name or rewritten prompt.
     id: names the example, so that a query is never its own demonstration.
-    image: path of the image, for examples whose context is still to be written by an encoder.
+    image: path of the image, for examples whose context is still to be written by an encoder; of a query, its own.
     """
 
     context: tuple[Context, ...] = ()

@@ -46,6 +46,28 @@ def test_a_broken_rewrite_is_caught(original: str, rewritten: str) -> None:
     assert not check(original, rewritten).faithful
 
 
+@pytest.mark.parametrize(
+    ("original", "same", "another"),
+    [
+        ("1,000 balloons", "A thousand balloons rise.", "Ten balloons rise."),
+        ("10,000 lanterns", "10 thousand lanterns", "Twelve lanterns"),
+        ("two hundred cats", "200 cats sit on a wall.", "A hundred cats sit on a wall."),
+        ("one hundred and one dogs", "101 dogs run.", "A hundred dogs run."),
+        ("three thousand five hundred bees", "3,500 bees", "Three thousand bees"),
+        ("twenty five birds", "Twenty-five birds on a wire", "Twenty birds on a wire"),
+        ("two dozen eggs", "24 eggs in a basket", "A dozen eggs in a basket"),
+        ("two pairs of shoes", "Two pairs of shoes stand on a mat.", "A pair of shoes stands on a mat."),
+        ("a hundred dogs and five cats", "A hundred dogs and five cats", "A hundred dogs and six cats"),
+        ("a dark blue car", "A deep blue car in the rain", "A light blue car in the rain"),
+        ("light grey sky", "A pale grey sky", "A dark grey sky"),
+        ("a blue car", "A dark blue car", "A red car"),
+    ],
+)
+def test_numbers_of_several_words_and_shades_of_colours(original: str, same: str, another: str) -> None:
+    assert check(original, same).faithful
+    assert not check(original, another).faithful
+
+
 def test_precision_and_recall_of_broken_on_pairs_that_no_rule_was_tuned_on() -> None:
     caught = sum(not check(*pair).faithful for pair in HELD_OUT_BROKEN)
     false_alarms = sum(not check(*pair).faithful for pair in HELD_OUT_FAITHFUL)
