@@ -151,8 +151,17 @@ def recreate(
 
 def _arguments(given: list[str]) -> list[str]:
     """The arguments; where one is "-", the lines of stdin in its place."""
-    lines = (line.strip() for argument in given if argument == "-" for line in sys.stdin)
-    return [argument for argument in given if argument != "-"] + [line for line in lines if line]
+    found: list[str] = []
+    for argument in given:
+        found += _lines_of_stdin() if argument == "-" else [argument]
+    return found
+
+
+def _lines_of_stdin() -> list[str]:
+    try:
+        return [line.strip() for line in sys.stdin if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"stdin is no text ({error}); expected one line for each, in {sys.stdin.encoding}") from None
 
 
 def _notes(notes: list[str | None]) -> None:
@@ -263,6 +272,7 @@ def upsample(
         _notes([f"{made.original}: {FLAGS[flag]}" for flag in made.flags])
         if made.error:
             typer.echo(f"error: {made.original}: {made.error}", err=True)
+    _notes([one.note for one in rewrites])
     _exit_for(sum(one.upsampled.error is not None for one in rewrites), len(rewrites))
 
 
@@ -335,7 +345,9 @@ def scenes(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="What to train: coca or decap.")],
+    recipe: Annotated[
+        str, typer.Argument(help="coca, decap, dediffusion, autoencoder, text-to-image, language-model.")
+    ],
     config: Annotated[Path, typer.Option(help="Settings, such as configs/coca-scenes.yaml.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics.jsonl and the finished model.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
@@ -387,6 +399,8 @@ def memory(
 
 def main() -> None:
     """The entry point: errors that are the caller's to mend are printed without a traceback and exit with 2."""
+    if getattr(sys.stdout, "errors", None) == "strict":  # a file name may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app()
     except TextlensError as error:

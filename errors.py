@@ -7,3 +7,15 @@ class TextlensError(Exception):
 
 class InputError(TextlensError, ValueError):
     """An argument, a file or a setting cannot be used as it is."""
+
+
+def unsendable(text: str, what: str = "the prompt") -> str | None:
+    """Why no model can take a text: half of a surrogate pair, as broken JSON or a broken command line leaves it, has no
+    bytes. None for any other text. what: names the text in the message.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        return f"{what} cannot be sent: character {error.start + 1}, {half}, is half of a surrogate pair; leave it out"
+    return None

@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..encoders.checkpoint import shortened
-from ..errors import InputError
+from ..errors import InputError, unsendable
 from .cached_batch import CachedBatch, CachedModel, Prefix, shared_length
-from .language_model import Completion, Request, unsendable
+from .language_model import Completion, Request
 
 _ANCHOR = 4  # tokens of the prompt that are decoded along, so that a word's leading space is not lost
 _TAIL = 32  # characters of the prompt that decide how a choice after it falls into tokens

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from ..encoders.registry import WEIGHTS
-from ..errors import InputError
+from ..errors import InputError, unsendable
 
 DEFAULT_LANGUAGE_MODEL = "tiny"
 
@@ -91,18 +91,6 @@ class CountsTokens(Protocol):
         Raises `InputError` for a text that is `unsendable`.
         """
         ...
-
-
-def unsendable(text: str, what: str = "the prompt") -> str | None:
-    """Why no model can take a text: half of a surrogate pair, as broken JSON or a broken command line leaves it, has no
-    bytes. None for any other text. what: names the text in the message.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = ascii(text[error.start])
-        return f"{what} cannot be sent: character {error.start + 1}, {half}, is half of a surrogate pair; leave it out"
-    return None
 
 
 @dataclass(frozen=True)

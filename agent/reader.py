@@ -26,6 +26,7 @@ from .language_model import DEFAULT_LANGUAGE_MODEL, LanguageModel, load_language
 from .reading import Generation, Reading, read
 from .upsampler import upsample
 
+_BLANK = "the question is blank; expected some words"
 Shots = Sequence[Shot] | Callable[[Shot], Sequence[Shot]]
 """Demonstrations, the same for every query; or a function that picks them for a query, such as `NearestShots`."""
 
@@ -157,7 +158,12 @@ class ImageReader:
         described = self.describer.describe(images)
         specs = self.describer.specs
         names = ids or [one.name for one in described]
-        ready = [i for i, one in enumerate(described) if one.error is None]
+        errors = [one.error for one in described]
+        if isinstance(template, VQATemplate):
+            errors = [
+                error or (None if asked.strip() else _BLANK) for error, asked in zip(errors, questions, strict=True)
+            ]
+        ready = [i for i, error in enumerate(errors) if error is None]
         files = [str(image) if isinstance(image, str | Path) else "" for image in images]
         queries = [Shot(described[i].context(specs), questions[i], id=names[i], image=files[i]) for i in ready]
         if callable(shots):
@@ -166,7 +172,7 @@ class ImageReader:
             chosen = self._with_contexts([shots]) * len(queries)
         by_place = dict(zip(ready, read(self.language_model, template, queries, chosen, settings), strict=True))
         return [
-            self._answer(one, question, by_place.get(i))
+            self._answer(one, question, by_place.get(i) or Reading(None, None, None, errors[i]))
             for i, (one, question) in enumerate(zip(described, questions, strict=True))
         ]
 
@@ -184,8 +190,7 @@ class ImageReader:
             for shots in chosen
         ]
 
-    def _answer(self, one: Described, question: str, made: Reading | None) -> Answer:
-        made = made or Reading(None, None, None, one.error)
+    def _answer(self, one: Described, question: str, made: Reading) -> Answer:
         return Answer(
             one.name,
             question,

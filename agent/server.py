@@ -15,8 +15,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from ..errors import InputError, TextlensError
-from .language_model import Completion, Request, unsendable
+from ..errors import InputError, TextlensError, unsendable
+from .language_model import Completion, Request
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from .language_model import Completion, Request, unsendable
+from ..errors import InputError, unsendable
+from .language_model import Completion, Request
 
 _LARGEST_SEED = 2**63 - 1  # a larger one breaks the engine
 

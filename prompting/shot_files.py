@@ -41,6 +41,8 @@ def _shot(line: str, where: str, folder: Path, number: int) -> Shot:
         raise InputError(
             f"{where}: not JSON ({error.msg} at column {error.colno}); expected one object per line"
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise InputError(f"{where}: JSON that cannot be read ({error}); expected one object per line") from error
     if not isinstance(entry, dict):
         raise InputError(f"{where}: expected a JSON object, got {type(entry).__name__}")
     if unknown := sorted(set(entry) - set(_KEYS)):

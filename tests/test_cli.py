@@ -2,9 +2,11 @@
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -21,9 +23,9 @@ runner = CliRunner()
 COMMANDS = sorted(get_command(app).commands)
 
 
-def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path | None = None, **settings: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from textlens.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, **settings)
 
 
 @pytest.fixture
@@ -91,7 +93,9 @@ def test_one_bad_image_loses_no_other(pictures):
         (("recreate", "a red star", "-o", "."), "is a folder"),
         (("recreate", "a red star", "-o", "out.txt"), "no ending"),
         (("recreate", "a red star", "-o", "out.png", "--guidance", "0.5"), "Invalid value"),
+        (("recreate", "a red \udcff star", "-o", "out.png"), "half of a surrogate pair"),
         (("ask", "a.png", "what?", "--llm", "gpt"), "expected one of: tiny"),
+        (("upsample", "a cat", "--llm", "http://[::1/v1#m"), "no address of a server"),
         (("ask", "a.png", "what?", "--num-fewshot", "2"), "--shots"),
         (("ask", "a.png", "what?", "--shots", "none.jsonl"), "none.jsonl"),
         (("ask", "a.png", "what?", "--encoder", "cocoa", "--llm", "http://localhost:9/v1"), "expected one of: coca"),
@@ -202,3 +206,23 @@ def test_upsample_never_loses_the_prompt(llm):
     assert line["prompt"].startswith("two red kites")
     assert {"failed", "fell_back"} & set(line["flags"])
     assert result.exit_code == (2 if line["error"] else 0)
+
+
+STRICT = {"env": {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}}  # as in most places, but for LANG=C
+
+
+def test_questions_that_are_no_text_and_blank_ones_lose_no_other(pictures):
+    asked = ["What color is \udcff?", "-", " ", "Is it red?"]
+    done = run("ask", str(pictures / "0.png"), *asked, input="Is it blue?\n\nIs it big?\n", **STRICT)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+    names = [line.partition(":")[0] for line in done.stdout.splitlines()]
+    assert names == ["What color is \\udcff?", "Is it blue?", "Is it big?", "Is it red?"]
+    assert "the question is blank" in done.stderr
+
+
+def test_stdin_that_is_no_text_is_an_error(pictures):
+    command = [sys.executable, "-c", "from textlens.cli import main; main()", "ask", str(pictures / "0.png"), "-"]
+    done = subprocess.run(command, input=b"what?\nwhat \xff?\n", capture_output=True, check=False, **STRICT)
+    assert done.returncode == 2
+    assert b"error: stdin is no text" in done.stderr

@@ -14,9 +14,8 @@ from textlens.agent.language_model import (
     CountsTokens,
     Request,
     load_language_model,
-    unsendable,
 )
-from textlens.errors import InputError
+from textlens.errors import InputError, unsendable
 
 
 @pytest.mark.parametrize("spec", ["gpt", "tiny:folder", "hf", "hf:", "vllm", "", "ftp://a/v1"])

@@ -37,6 +37,8 @@ def test_every_form_of_a_shot(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ('{"answer": "yes"', r"line 2: not JSON \(.* at column \d+\)"),
+        ('{"answer": ' + "7" * 5000 + "}", "line 2: JSON that cannot be read"),
+        ("[" * 100_000, "line 2: JSON that cannot be read"),
         ('["yes"]', "line 2: expected a JSON object, got list"),
         ('{"question": "What?"}', 'line 2: no "answer"'),
         ('{"answer": "  "}', 'line 2: no "answer"'),
