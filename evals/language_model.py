@@ -235,14 +235,15 @@ def main(
     encoder: Annotated[
         list[str] | None, typer.Option(help="Encoders that describe the scenes, in one context.")
     ] = None,
+    num_fewshot: Annotated[int, typer.Option(min=1, help="Shots before a question about a scene.")] = NUM_FEWSHOT,
 ) -> None:
     """Print both tables of a language model on the made world's test split."""
     complete, asked = folder_completer(folder), draw_questions(number)
-    shots = example_shots(true_captions)
+    shots = example_shots(true_captions, num_fewshot)
     rows = [ask("descriptive captions", complete, asked, true_captions, shots=shots)]
     if encoder:
         describe = encoder_contexts(encoder)
-        rows.append(ask(" + ".join(encoder), complete, asked, describe, shots=example_shots(describe)))
+        rows.append(ask(" + ".join(encoder), complete, asked, describe, shots=example_shots(describe, num_fewshot)))
     blind = pseudo_shots(shots, len(shots))
     rows.append(ask("blank context", complete, asked, no_context, shots=blind))
     rows.append(majority_floor(asked, draw_questions(10 * number, "train")))
