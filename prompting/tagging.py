@@ -155,7 +155,7 @@ def _number_of_several_words(tokens: Sequence[str]) -> tuple[int, int]:
         elif (
             i == 0
             or (scaled and tokens[i - 1] != "dozen" and value < words.SCALES[_scale_before(tokens[:i])])
-            or (part % 100 in range(20, 100, 10) and 0 < value < 10 and not token.isdecimal())
+            or (tokens[i - 1] in words.NUMBERS and part % 100 in range(20, 100, 10) and 0 < value < 10)
         ):
             part, length, scaled = part + value, i + 1, False
         else:

@@ -56,6 +56,7 @@ def test_a_broken_rewrite_is_caught(original: str, rewritten: str) -> None:
         ("three thousand five hundred bees", "3,500 bees", "Three thousand bees"),
         ("twenty five birds", "Twenty-five birds on a wire", "Twenty birds on a wire"),
         ("two dozen eggs", "24 eggs in a basket", "A dozen eggs in a basket"),
+        ("in 1920 five cats", "In 1920, five cats", "In 1920, six cats"),
         ("two pairs of shoes", "Two pairs of shoes stand on a mat.", "A pair of shoes stands on a mat."),
         ("a hundred dogs and five cats", "A hundred dogs and five cats", "A hundred dogs and six cats"),
         ("a dark blue car", "A deep blue car in the rain", "A light blue car in the rain"),
