@@ -69,7 +69,7 @@ class ServerModel:
         self.base_url, self.spec = base_url, f"{base_url}#{model}" if model else base_url
         self._model, self._naming, self._key = model, Lock(), api_key()
         self._context_length: int | None = None
-        self._counts_tokens: bool | None = None  # None: not known yet
+        self._context_known = False
         # Retries are ours alone: the client's own would multiply with them.
         self._client: OpenAI = OpenAI(
             base_url=base_url,
@@ -129,12 +129,12 @@ class ServerModel:
         not answer."""
         from openai import APIStatusError, OpenAIError
 
-        if self._counts_tokens is None:
+        if not self._context_known:
             try:
                 _, self._context_length = self._tokenized("a", timeout=min(self.settings.timeout_seconds, _ASK_SECONDS))
-                self._counts_tokens = True
+                self._context_known = True
             except APIStatusError as error:
-                self._counts_tokens = False if error.status_code < 500 else None
+                self._context_known = error.status_code < 500
             except (ServiceError, OpenAIError, _MalformedError, ValueError):
                 pass  # whatever it is, the prompts will meet it, too
         return self._context_length

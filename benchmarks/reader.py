@@ -33,7 +33,8 @@ import httpx
 import torch
 from PIL import Image
 from textlens.agent.in_process import InProcessModel
-from textlens.agent.language_model import Request
+from textlens.agent.language_model import CountsTokens, Request
+from textlens.agent.reading import is_longer
 from textlens.agent.server import ServerModel, ServerSettings
 from textlens.agent.serving import serving
 from textlens.encoders.registry import WEIGHTS
@@ -91,10 +92,13 @@ WAYS = {
 }
 
 
-def most_shots(number: int, prompts_with: Callable[[int], list[str]], fits: Callable[[str], bool]) -> int:
+def most_shots(number: int, prompts_with: Callable[[int], list[str]], model: CountsTokens) -> int:
     """Up to `number` shots, as many as fit in every prompt of `prompts_with(shots)`."""
+    if (limit := model.context_length) is None:
+        return number
     for kept in range(number, 0, -1):
-        if all(fits(prompt) for prompt in sorted(prompts_with(kept), key=len, reverse=True)):  # "no" is found soon
+        prompts = sorted(prompts_with(kept), key=len, reverse=True)  # one that is too long is found soon
+        if not any(is_longer(model, prompt, limit - REQUEST.max_tokens) for prompt in prompts):
             return kept
     return 0
 
@@ -118,15 +122,12 @@ def server_part(address: str, number: int, num_shots: int, seed: int) -> dict:
     queries = [example("test", seed, i) for i in range(number)]
     shots = {key: draw_shots(num_shots, 10 * seed + i) for i, key in enumerate(WAYS)}
 
-    def fits(prompt: str) -> bool:  # by the server's own tokenizer
-        asked, address = {"model": name, "prompt": prompt}, f"{base.removesuffix('/v1')}/tokenize"
-        answer = httpx.post(address, json=asked, timeout=60).raise_for_status().json()
-        return answer["count"] + REQUEST.max_tokens <= answer["max_model_len"]
-
     def prompts(key: str, kept: int) -> list[str]:
         return [WAYS[key].arrange(query, shots[key][:kept]) for query in queries]
 
-    fitting = most_shots(num_shots, lambda kept: [one for key in WAYS for one in prompts(key, kept)], fits)
+    fitting = most_shots(
+        num_shots, lambda kept: [one for key in WAYS for one in prompts(key, kept)], ServerModel(base, name)
+    )
     row: dict = {"what": "server", "model": name, "questions": number, "shots_asked": num_shots, "shots": fitting}
     other = [example("test", seed + 1, i) for i in range(2 * ServerSettings.concurrency)]
     for i, (key, way) in enumerate(WAYS.items()):
@@ -167,15 +168,12 @@ def answers(model: ServerModel | InProcessModel, prompts: Sequence[str]) -> list
 def in_process_part(folder: Path, number: int, num_shots: int, seed: int) -> dict:
     model = InProcessModel.from_pretrained(folder)
     queries = [example("test", seed, i) for i in range(number)]
-    shots, limit = draw_shots(num_shots, seed), model.context_length
-
-    def fits(prompt: str) -> bool:
-        return limit is None or model.count_tokens(prompt) + REQUEST.max_tokens <= limit
+    shots = draw_shots(num_shots, seed)
 
     def prompts_with(kept: int) -> list[str]:
         return [shots_first(query, shots[:kept]) for query in queries]
 
-    fitting = most_shots(num_shots, prompts_with, fits)
+    fitting = most_shots(num_shots, prompts_with, model)
     prompts = prompts_with(fitting)
     answers(model, prompts[: model.batch_size])
     plain_text(model, prompts[0])

@@ -72,8 +72,9 @@ NUMBERS |= _numbered("seventeen eighteen nineteen", 17)
 NUMBERS |= {
     word: 10 * tens for word, tens in _numbered("twenty thirty forty fifty sixty seventy eighty ninety", 2).items()
 }
-NUMBERS |= {"dozen": 12, "hundred": 100, "thousand": 1000, "both": 2, "twin": 2}
-GROUPS_OF = {"pair": 2, "couple": 2, "duo": 2, "trio": 3, "quartet": 4, "dozen": 12, "hundred": 100, "thousand": 1000}
+SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000}
+NUMBERS |= {**SCALES, "both": 2, "twin": 2}
+GROUPS_OF = {"pair": 2, "couple": 2, "duo": 2, "trio": 3, "quartet": 4, **SCALES}
 COLLECTIVES = word_set(
     """
     group set bunch row line number lot series collection pack herd flock crowd pile stack cluster handful
@@ -200,7 +201,6 @@ SHADES = word_set("""
     """)
 # Those that make another colour of it; the others only praise it.
 TOLD_SHADES = {"dark": "dark-shaded", "deep": "dark-shaded", "light": "light-shaded", "pale": "light-shaded"}
-SCALES = {"hundred": 100, "thousand": 1000, "dozen": 12}
 IGNORED_NOUNS = word_set(
     """
     color colour hue shade tone image picture scene view depiction illustration-style thing kind type sort sense

@@ -142,29 +142,25 @@ def _number_of_several_words(tokens: Sequence[str]) -> tuple[int, int]:
     """The number that the tokens begin with, and how many of them it takes: "two hundred and five cats" -> (205, 4);
     (…, 0 or 1) where it is none, or one word."""
     total = part = length = 0
-    scaled = False  # whether a scale stands right before
+    below = 0  # right behind "hundred" and "thousand" a number goes on with less than these
     for i, token in enumerate(tokens):
         if token in words.SCALES and part:
             part *= words.SCALES[token]
             total, part = (total + part, 0) if token == "thousand" else (total, part)
-            length, scaled = i + 1, True
-        elif token == "and" and scaled and tokens[i - 1] != "dozen":
+            length, below = i + 1, 0 if token == "dozen" else words.SCALES[token]
+        elif token == "and" and below:
             continue
         elif token in ("both", "twin") or token in words.SCALES or (value := number(token)) is None:
             break
         elif (
             i == 0
-            or (scaled and tokens[i - 1] != "dozen" and value < words.SCALES[_scale_before(tokens[:i])])
+            or value < below
             or (tokens[i - 1] in words.NUMBERS and part % 100 in range(20, 100, 10) and 0 < value < 10)
         ):
-            part, length, scaled = part + value, i + 1, False
+            part, length, below = part + value, i + 1, 0
         else:
             break
     return total + part, length
-
-
-def _scale_before(tokens: Sequence[str]) -> str:
-    return next(token for token in reversed(tokens) if token in words.SCALES)
 
 
 def _closed(token: str) -> str:
