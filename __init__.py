@@ -6,20 +6,20 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Description": ".encoders.description",
-    "Encoder": ".encoders.description",
-    "ImageReader": ".agent.reader",
+    "Description": ".encoders.base",
+    "Encoder": ".encoders.base",
+    "ImageReader": ".agent.reader.reader",
     "InputError": ".errors",
     "LoadedImage": ".encoders.images",
-    "Scene": ".train.scenes",
+    "Scene": ".scenes.scene",
     "TextlensError": ".errors",
-    "TextlensToolkit": ".agent.toolkit",
+    "TextlensToolkit": ".agent.tools.toolkit",
     "load_encoder": ".encoders.registry",
     "load_image": ".encoders.images",
     "load_images": ".encoders.images",
-    "load_language_model": ".agent.language_model",
-    "parse_facts": ".train.facts",
-    "render": ".train.scenes",
+    "load_language_model": ".agent.models.base",
+    "parse_facts": ".scenes.facts",
+    "render": ".scenes.scene",
 }
 
 __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]

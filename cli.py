@@ -15,7 +15,7 @@ from .errors import InputError, TextlensError
 from .progress import progress_bar
 
 if TYPE_CHECKING:
-    from .agent.answers import Answer
+    from .agent.reader.answers import Answer
 
 app = typer.Typer(
     name="textlens",
@@ -126,13 +126,13 @@ def recreate(
 ) -> None:
     """Redraw an image from its words alone, and show image, words and redrawn image in one picture."""
     from .encoders.images import display_name
-    from .encoders.recreate import check_output, image_or_text
-    from .encoders.recreate import recreate as redraw
+    from .encoders.redraw.recreate import check_output, image_or_text
+    from .encoders.redraw.recreate import recreate as redraw
     from .encoders.registry import DEFAULT_ENCODER, load_encoder
 
     check_output(out, source)
     given = image_or_text(source, allow_network=allow_network)
-    from .encoders.redraw import DEFAULT_DECODER, Redrawer  # takes seconds, so after what can go wrong at once
+    from .encoders.redraw.redrawer import DEFAULT_DECODER, Redrawer  # takes seconds, so after what can go wrong at once
 
     is_text = isinstance(given, str)
     typer.echo(f"taken as {'a text' if is_text else 'an image'}: {display_name(source)}", err=True)
@@ -197,8 +197,8 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Answer questions about an image, by a language model that sees it as words only."""
-    from .agent.reader import ImageReader
-    from .agent.shot_sources import question_shots
+    from .agent.reader.reader import ImageReader
+    from .agent.reader.shot_sources import question_shots
 
     demonstrations = question_shots(shots, num_fewshot, seed=seed)
     asked = _arguments(questions)
@@ -223,8 +223,8 @@ def classify(
     as_json: AsJson = False,
 ) -> None:
     """Sort images into classes of your own, by a language model that sees them as words only."""
-    from .agent.reader import ImageReader
-    from .agent.shot_sources import folder_shots
+    from .agent.reader.reader import ImageReader
+    from .agent.reader.shot_sources import folder_shots
     from .encoders.images import expand_images
     from .prompting.classification import ClassificationTemplate
 
@@ -253,9 +253,9 @@ def upsample(
     as_json: AsJson = False,
 ) -> None:
     """Turn short prompts for an image generator into detailed ones that keep every word's meaning."""
-    from .agent.language_model import load_language_model
-    from .agent.target_tokens import token_counter
-    from .agent.upsampler import upsample as rewrite
+    from .agent.models.base import load_language_model
+    from .agent.models.target_tokens import token_counter
+    from .agent.reader.upsampler import upsample as rewrite
     from .prompting.rewrites import FLAGS
 
     given = _arguments(prompts)
@@ -299,7 +299,7 @@ def chat(
     allow_network: Network = False,
 ) -> None:
     """Talk about images with a chat model that sees them through the tools alone. Ctrl-D or Ctrl-C ends it."""
-    from .agent.chat import chat as converse
+    from .agent.chat.chat import chat as converse
 
     settings: dict[str, Any] = {"encoders": encoder, "reader": reader, "decoder": decoder, "output_folder": out}
     _exit_for(*converse(images, llm, question or (), allow_network=allow_network, **settings))
@@ -319,7 +319,7 @@ def serve_llm(
     ] = None,
 ) -> None:
     """Serve a language model with vLLM until Ctrl-C; prints the address to give to --llm."""
-    from .agent.serving import serve
+    from .agent.models.serving import serve
 
     notes = partial(typer.echo, err=True)
     serve(typer.echo, model, port=port, python=python, arguments=flags or (), say=notes)
@@ -334,7 +334,7 @@ def scenes(
     size: Annotated[int, typer.Option(min=8, max=4096, help="Pixels per side.")] = 64,
 ) -> None:
     """Write scenes of the made world: pictures with captions, questions and all their facts."""
-    from .train.scenes import write_scenes
+    from .scenes.scene import write_scenes
 
     with progress_bar("scenes") as bar:
         task = bar.add_task("drawing", total=number, note="")
@@ -348,13 +348,13 @@ def train(
     recipe: Annotated[
         str, typer.Argument(help="coca, decap, dediffusion, autoencoder, text-to-image, language-model.")
     ],
-    config: Annotated[Path, typer.Option(help="Settings, such as configs/coca-scenes.yaml.")],
+    config: Annotated[Path, typer.Option(help="Settings, such as scenes/configs/coca-scenes.yaml.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics.jsonl and the finished model.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     max_minutes: Annotated[float | None, typer.Option(help="Pause after this time; go on later with --resume.")] = None,
 ) -> None:
     """Train a model by its recipe. A paused or killed run goes on exactly where its last checkpoint stands."""
-    from .train.recipes import run_recipe
+    from .train.registry import run_recipe
 
     result = run_recipe(recipe, config, out, resume=resume, max_minutes=max_minutes)
     _print_json(
@@ -372,7 +372,7 @@ def import_checkpoint(
     ),
 ) -> None:
     """Convert a published checkpoint into a folder that textlens reads. Runs no code that the file may hold."""
-    from .encoders.decap_checkpoint import import_official
+    from .encoders.decap.decap_checkpoint import import_official
 
     if layout != "decap-official":
         raise InputError(f"unknown layout {layout!r}: expected decap-official")
@@ -390,8 +390,8 @@ def memory(
     ),
 ) -> None:
     """Build a support memory for DeCap from captions. Run it again after an interruption: it goes on."""
-    from .encoders.clip import Clip
-    from .encoders.memory_build import build_memory, captions_from_file
+    from .encoders.clip.clip import Clip
+    from .encoders.decap.memory_build import build_memory, captions_from_file
 
     built = build_memory(captions_from_file(texts), Clip.from_pretrained(clip), out, cut_long=cut_long)
     _print_json({"entries": len(built.texts), "memory": str(out)})

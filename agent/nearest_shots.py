@@ -15,7 +15,7 @@ from ..prompting.templates import Shot
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..encoders.clip import Clip
+    from ..encoders.clip.clip import Clip
 
 KINDS = ("image", "question")
 

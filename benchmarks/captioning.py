@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 from models import load_models, new_parser
-from textlens.encoders.captioner import CocaCaptioner
-from textlens.encoders.clip import Clip
+from textlens.encoders.clip.clip import Clip
+from textlens.encoders.coca.captioner import CocaCaptioner
 from torch import Tensor
 
 Texts = list[tuple[int, ...]]

@@ -30,11 +30,11 @@ def main(folder: str, image: str, question: str) -> None:
     with stage("import"):
         # The last three would be imported by what loads them; here, so that loading is the reading of weights.
         from textlens.agent import in_process  # noqa: F401
-        from textlens.agent.describer import Describer
-        from textlens.agent.language_model import load_language_model
-        from textlens.agent.reader import VQA_PSEUDO, ImageReader
-        from textlens.agent.reading import fit
-        from textlens.encoders import decap, dediffusion  # noqa: F401
+        from textlens.agent.models.base import load_language_model
+        from textlens.agent.reader.describer import Describer
+        from textlens.agent.reader.reader import VQA_PSEUDO, ImageReader
+        from textlens.agent.reader.reading import fit
+        from textlens.encoders import dediffusion  # noqa: F401
         from textlens.encoders.registry import ASK_ENCODERS, load_encoder
         from textlens.prompting.templates import Shot
         from textlens.prompting.vqa import VQATemplate

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from textlens.encoders.decap_decoder import DecapDecoder
-from textlens.encoders.projection import project
+from textlens.encoders.decap.decap_decoder import DecapDecoder
+from textlens.encoders.decap.projection import project
 from textlens.train.decap import IGNORED, _padded
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -214,7 +214,7 @@ def our_step(model: DecapDecoder, embeddings: np.ndarray, ids: Tensor, lengths: 
 
 
 def training(sizes: Sizes, repeats: int, batch: int = 64) -> list[dict]:
-    from textlens.encoders.clip import Clip
+    from textlens.encoders.clip.clip import Clip
 
     clip = Clip.from_config(sizes.clip, name="random")
     model = new_decoder(sizes).train()

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from textlens.encoders.decap_decoder import DecapDecoder
-from textlens.encoders.memory_build import captions_from_file
-from textlens.evals.captions import caption_scores
+from textlens.encoders.decap.decap_decoder import DecapDecoder
+from textlens.encoders.decap.memory_build import captions_from_file
+from textlens.evals.caption_metrics import caption_scores
 from textlens.train.decap import DecapRecipe, DecapTraining, prepare_captions
-from textlens.train.loop import LoopConfig, train
+from textlens.train.engine.loop import LoopConfig, train
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional as F

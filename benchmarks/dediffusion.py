@@ -3,7 +3,7 @@
     python benchmarks/dediffusion.py [encoder] [pez] [training] [memory] [--json]
 
 encoder: images/s from pixels to words against the bare backbone's patch tokens, on the same pixels. Small: of
-    configs/scenes.yaml. Real: open_clip's CoCa ViT-L/14 with the paper's 75 queries, 5 blocks of width 1024 and CLIP's
+    scenes' settings. Real: open_clip's CoCa ViT-L/14 with the paper's 75 queries, 5 blocks of width 1024 and CLIP's
     49,408 tokens; random weights. Target: at least 0.7.
 pez: against an optimiser for each image, after PEZ (Wen et al. 2023, arXiv 2302.03668) in our own few lines: soft
     words are projected onto the nearest words, and the gradient that these have towards a higher cosine with the image
@@ -34,19 +34,19 @@ import torch
 import torch.nn.functional as F
 from open_clip import get_model_config
 from open_clip.tokenizer import SimpleTokenizer
-from textlens.encoders.captioner import CocaCaptioner
-from textlens.encoders.clip import Clip
-from textlens.encoders.dediffusion import Dediffusion, DediffusionConfig
-from textlens.encoders.vocabulary import Vocabulary
-from textlens.evals.coca import pictures
-from textlens.evals.redrawn import MOST_OBJECTS, first_scenes
-from textlens.train.dediffusion import DediffusionRecipe, DediffusionTraining
-from textlens.train.facts import score_texts
-from textlens.train.frozen_decoder import Denoising
-from textlens.train.loop import LoopConfig
-from textlens.train.optimizer import build_optimizer, trainable_parameters
-from textlens.train.settings import read_settings
-from textlens.train.soft_tokens import mix, soft_embeddings, word_embeddings
+from textlens.encoders.clip.clip import Clip
+from textlens.encoders.coca.captioner import CocaCaptioner
+from textlens.encoders.dediffusion.dediffusion_encoder import Dediffusion, DediffusionConfig
+from textlens.encoders.dediffusion.vocabulary import Vocabulary
+from textlens.scenes.evals.coca_facts import pictures
+from textlens.scenes.evals.redrawn import MOST_OBJECTS, first_scenes
+from textlens.scenes.facts import score_texts
+from textlens.train.dediffusion.dediffusion import DediffusionRecipe, DediffusionTraining
+from textlens.train.dediffusion.frozen_decoder import Denoising
+from textlens.train.dediffusion.soft_tokens import mix, soft_embeddings, word_embeddings
+from textlens.train.engine.loop import LoopConfig
+from textlens.train.engine.optimizer import build_optimizer, trainable_parameters
+from textlens.train.engine.settings import read_settings
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -271,7 +271,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = ("encoder", "pez", "training", "memory")
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[], help="all unless named")
-    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "scenes.yaml", help="of the training recipe")
+    parser.add_argument(
+        "--config", type=Path, default=ROOT / "scenes/configs/scenes.yaml", help="of the training recipe"
+    )
     parser.add_argument("--decoder", help="instead of the one that the settings name")
     parser.add_argument(
         "--weights", type=Path, default=ROOT / "weights" / "dediffusion", help="encoder to set beside PEZ"

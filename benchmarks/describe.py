@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from models import load_models, new_parser
 from PIL import Image
-from textlens.encoders.captioner import CocaCaptioner
-from textlens.encoders.clip import Clip
+from textlens.encoders.clip.clip import Clip
+from textlens.encoders.coca.captioner import CocaCaptioner
 from textlens.encoders.images import load_images
 from textlens.encoders.pipeline import describe_stream
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from textlens.encoders.clip import Clip
+from textlens.encoders.clip.clip import Clip
 from textlens.encoders.registry import WEIGHTS
 
 SMALL = WEIGHTS / "coca"

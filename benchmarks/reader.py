@@ -32,17 +32,17 @@ from pathlib import Path
 import httpx
 import torch
 from PIL import Image
-from textlens.agent.in_process import InProcessModel
-from textlens.agent.language_model import CountsTokens, Request
-from textlens.agent.reading import is_longer
-from textlens.agent.server import ServerModel, ServerSettings
-from textlens.agent.serving import serving
+from textlens.agent.models.base import CountsTokens, Request
+from textlens.agent.models.server import ServerModel, ServerSettings
+from textlens.agent.models.serving import serving
+from textlens.agent.models.transformers import InProcessModel
+from textlens.agent.reader.reading import is_longer
 from textlens.encoders.registry import WEIGHTS
 from textlens.errors import TextlensError
 from textlens.prompting.shots import select_shots
 from textlens.prompting.templates import Context, Shot
 from textlens.prompting.vqa import VQATemplate
-from textlens.train.scenes import captions, questions, render, scene_at, scene_rng
+from textlens.scenes.scene import captions, questions, render, scene_at, scene_rng
 
 TEMPLATE = VQATemplate()
 REQUEST = Request.of(16, TEMPLATE.stop, 0.0, 0, None)  # as `ask` sets them

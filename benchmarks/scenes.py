@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 
-from textlens.train.scenes import render, scene_at
+from textlens.scenes.scene import render, scene_at
 
 
 def per_second(number: int, work: object) -> float:

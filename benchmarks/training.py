@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 from textlens.train.coca import CocaConfig, CocaRecipe
-from textlens.train.settings import read_settings
+from textlens.train.engine.settings import read_settings
 
-CONFIG = Path(__file__).resolve().parent.parent / "configs" / "coca-scenes.yaml"
+CONFIG = Path(__file__).resolve().parent.parent / "scenes" / "configs" / "coca-scenes.yaml"
 
 
 def step_seconds(recipe: CocaRecipe, batch: dict[str, torch.Tensor], bf16: bool, repeats: int) -> float:

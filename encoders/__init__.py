@@ -1,5 +1,5 @@
 """Images to words: every encoder turns images into `Description`s. Import the modules; this one stays free of torch."""
 
-from .description import Description, Encoder
+from .base import Description, Encoder
 
 __all__ = ["Description", "Encoder"]

@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..errors import InputError
+
 
 class StepDecoder(Protocol):
     """An autoregressive decoder with a cache. Its rows are images x beams, the beams of one image side by side."""
@@ -142,3 +144,8 @@ def _take_beams(history: Tensor, parents: Tensor) -> Tensor:
 def _per_token(text: Hypothesis, max_tokens: int) -> float:
     # The end token counts as well; a text cut off at `max_tokens` has none.
     return text.log_probability / min(len(text.ids) + 1, max_tokens)
+
+
+def check_range(name: str, value: int, low: int, high: int | None) -> None:
+    if value < low or (high is not None and value > high):
+        raise InputError(f"{name} is {value}; expected {low} {'or more' if high is None else f'to {high}'}")

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from ..errors import InputError
-from .description import Description, Encoder
+from .base import Description, Encoder
 from .frames import load_frames
 from .images import ImageError, ImageLimits, ImageSource, LoadedImage, load_images
 

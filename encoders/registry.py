@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from .description import Encoder
+    from .base import Encoder
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_ENCODER = "dediffusion"
@@ -27,26 +27,26 @@ class EncoderSpec:
 
 
 def _coca(checkpoint: str, device: str, spec: str) -> Encoder:
-    from .captioner import CocaCaptioner
-    from .clip import Clip
+    from .clip.clip import Clip
+    from .coca.captioner import CocaCaptioner
 
     return CocaCaptioner(Clip.from_pretrained(checkpoint, device=device), spec=spec)
 
 
 def _decap(checkpoint: str, device: str, spec: str) -> Encoder:
-    from .decap import Decap
+    from .decap.decap_encoder import Decap
 
     return Decap.from_pretrained(checkpoint, device=device, spec=spec)
 
 
 def _dediffusion(checkpoint: str, device: str, spec: str) -> Encoder:
-    from .dediffusion import Dediffusion
+    from .dediffusion.dediffusion_encoder import Dediffusion
 
     return Dediffusion.from_pretrained(checkpoint, device=device, spec=spec)
 
 
 def _hugging_face(checkpoint: str, device: str, spec: str) -> Encoder:
-    from .captioner import HuggingFaceCaptioner
+    from .huggingface import HuggingFaceCaptioner
 
     return HuggingFaceCaptioner.from_pretrained(checkpoint, device=device, spec=spec)
 

@@ -15,8 +15,8 @@ from langchain.agents import create_agent
 from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from PIL import Image
-from textlens.agent.toolkit import TextlensToolkit
-from textlens.train.scenes import render, scene_at
+from textlens.agent.tools.toolkit import TextlensToolkit
+from textlens.scenes.scene import render, scene_at
 
 
 class ScriptedModel(FakeMessagesListChatModel):

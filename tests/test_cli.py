@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from textlens import cli
 from textlens.cli import app
-from textlens.train.scenes import render, scene_at
+from textlens.scenes.scene import render, scene_at
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -147,7 +147,7 @@ def test_recreate_shows_image_words_and_redrawn_image(pictures, tmp_path):
 
 
 def test_recreate_has_the_library_s_own_defaults():
-    from textlens.encoders.redraw import Redrawer
+    from textlens.encoders.redraw.redrawer import Redrawer
 
     ours, library = inspect.signature(cli.recreate).parameters, inspect.signature(Redrawer.draw).parameters
     names = {"guidance": "guidance_scale", "steps": "num_inference_steps", "seed": "seed"}

@@ -1,6 +1,7 @@
 """The package: light to import, public names that load, and a wheel with the weights and without the tests."""
 
 import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ LAYERS = {  # what each package may import of ours; the leaves errors.py and pro
     "agent": {"agent", "encoders", "prompting"},
     "train": {"train", "encoders", "prompting"},
     "evals": {"evals", "train", "agent", "encoders", "prompting"},
+    "scenes": {"scenes", "evals", "train", "agent", "encoders", "prompting"},
 }
 
 
@@ -39,17 +41,19 @@ def test_unknown_name_is_an_attribute_error_that_lists_the_names():
 @pytest.mark.parametrize("package", LAYERS)
 def test_no_import_runs_upwards(package):
     for path in (ROOT / package).rglob("*.py"):
+        depth = len(path.relative_to(ROOT).parts) - 1  # dots that lead to the root, less one
         for line in path.read_text().splitlines():
-            if line.strip().startswith("from .."):
-                target = line.split()[1].lstrip(".").split(".")[0]
-                assert target in LAYERS[package] | {"errors", "progress"}, f"{path}: {line}"
+            dots = re.match(rf"\s*from \.{{{depth + 1}}}(\w+)", line)
+            if dots:
+                assert dots[1] in LAYERS[package] | {"errors", "progress"}, f"{path}: {line}"
             assert not line.startswith(("import textlens", "from textlens")), f"{path}: imports must be relative"
 
 
 def test_every_module_imports():
-    for path in sorted(ROOT.glob("*/*.py")):
-        if path.parent.name in {*LAYERS, "weights", "configs"}:
-            importlib.import_module(f"textlens.{path.parent.name}.{path.stem}".removesuffix(".__init__"))
+    for package in (*LAYERS, "weights", "configs"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(("textlens", *path.relative_to(ROOT).with_suffix("").parts))
+            importlib.import_module(name.removesuffix(".__init__"))
 
 
 def build(kind: str, source: Path) -> Path:
@@ -66,7 +70,12 @@ def test_sdist_builds_a_wheel_with_the_weights_and_without_tests(tmp_path):
         sdist.extractall(tmp_path / "unpacked", filter="data")
     (unpacked,) = (tmp_path / "unpacked").iterdir()
     names = set(zipfile.ZipFile(build("wheel", unpacked)).namelist())
-    data = {path for package in ("weights", "configs") for path in (source / package).rglob("*") if path.is_file()}
+    data = {
+        path
+        for package in ("weights", "configs", "scenes/configs")
+        for path in (source / package).rglob("*")
+        if path.is_file()
+    }
     assert {f"textlens/{path.relative_to(source)}" for path in data} <= names
     assert {"textlens/cli.py", "textlens/py.typed", "textlens/weights/coca/open_clip_model.safetensors"} <= names
     assert not [name for name in names if name.startswith(("tests", "textlens/tests", "textlens/benchmarks", "runs"))]

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from textlens import ImageReader
 from textlens.encoders.registry import ASK_ENCODERS, DEFAULT_ENCODER, WEIGHTS, load_encoder
-from textlens.evals.coca import pictures
-from textlens.evals.dediffusion import write
-from textlens.evals.language_model import (
+from textlens.prompting.shots import pseudo_shots
+from textlens.scenes.evals.coca_facts import pictures
+from textlens.scenes.evals.dediffusion_facts import write
+from textlens.scenes.evals.language_model_answers import (
     ask,
     draw_questions,
     example_shots,
@@ -18,9 +19,8 @@ from textlens.evals.language_model import (
     no_context,
     true_captions,
 )
-from textlens.evals.redrawn import first_scenes
-from textlens.prompting.shots import pseudo_shots
-from textlens.train.facts import score_texts
+from textlens.scenes.evals.redrawn import first_scenes
+from textlens.scenes.facts import score_texts
 
 FOLDERS = sorted(path for path in WEIGHTS.iterdir() if path.is_dir() and path.name != "__pycache__")
 MIB = 2**20

@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..encoders.clip import Clip
+from ..encoders.clip.clip import Clip
 from ..errors import InputError
-from .attention import attention_for_training
-from .distributed import gather_with_grad
-from .loop import LoopConfig, TrainResult, train
-from .pairs import Pair, PairSource, ScenePairs, load_pairs
-from .settings import current_commit, write_training_record
-from .tokenizer import build_tokenizer
+from ..scenes.tokenizer import build_tokenizer
+from .data.pairs import Pair, PairSource, ScenePairs, load_pairs
+from .engine.attention import attention_for_training
+from .engine.distributed import gather_with_grad
+from .engine.loop import LoopConfig, TrainResult, train
+from .engine.settings import current_commit, write_training_record
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..encoders.decap import Decap
-from ..encoders.decap_checkpoint import DecapConfig
-from ..encoders.decap_decoder import DecapDecoder
-from ..encoders.memory import CaptionSpace, SupportMemory, space_name
-from ..encoders.memory_build import embed_texts
+from ..encoders.decap.decap_checkpoint import DecapConfig
+from ..encoders.decap.decap_decoder import DecapDecoder
+from ..encoders.decap.decap_encoder import Decap
+from ..encoders.decap.memory import CaptionSpace, SupportMemory, space_name
+from ..encoders.decap.memory_build import embed_texts
 from ..errors import InputError
-from .attention import attention_for_training
-from .decap_data import Embeddings, cached_embeddings, caption_ids, load_captions, vocabulary_size
-from .loop import LoopConfig, TrainResult, train
-from .randomness import sample_generator, sample_noise
-from .settings import current_commit, write_training_record
+from .data.caption_texts import Embeddings, cached_embeddings, caption_ids, load_captions, vocabulary_size
+from .engine.attention import attention_for_training
+from .engine.loop import LoopConfig, TrainResult, train
+from .engine.randomness import sample_generator, sample_noise
+from .engine.settings import current_commit, write_training_record
 
 IGNORED = -100
 _ORDER, _NOISE, _MEMORY = 0, 1, 2  # streams of random numbers
@@ -226,7 +226,7 @@ def train_decap(
 
 
 def _load_clip(spec: str) -> CaptionSpace:
-    from ..encoders.clip import Clip
+    from ..encoders.clip.clip import Clip
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Clip.from_pretrained(spec, device=device)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 from textlens.agent.nearest_shots import NearestShots
-from textlens.agent.reader import ImageReader
-from textlens.encoders.clip import Clip
+from textlens.agent.reader.reader import ImageReader
+from textlens.encoders.clip.clip import Clip
 from textlens.encoders.registry import WEIGHTS
 from textlens.errors import InputError
 from textlens.prompting.templates import Shot
-from textlens.train.scenes import write_scenes
+from textlens.scenes.scene import write_scenes
 
 
 @pytest.fixture(scope="module")

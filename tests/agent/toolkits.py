@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from PIL import Image
-from textlens.agent.image_access import ImageAccess
-from textlens.agent.image_store import ImageStore
-from textlens.agent.output_folder import OutputFolder
-from textlens.agent.tool_models import ToolModels
-from textlens.agent.toolkit import TextlensToolkit
-from textlens.train.scenes import render, scene_at
+from textlens.agent.tools.image_access import ImageAccess
+from textlens.agent.tools.image_store import ImageStore
+from textlens.agent.tools.output_folder import OutputFolder
+from textlens.agent.tools.tool_models import ToolModels
+from textlens.agent.tools.toolkit import TextlensToolkit
+from textlens.scenes.scene import render, scene_at
 
 from ..language_models import tiny_llama
 from ..pipelines import tiny_pipeline

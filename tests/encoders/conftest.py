@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from open_clip.tokenizer import bytes_to_unicode
-from textlens.encoders.clip import Clip
+from textlens.encoders.clip.clip import Clip
 from transformers import CLIPTokenizer
 
 MERGES = [("c", "a"), ("ca", "t</w>"), ("s", "u"), ("su", "n</w>"), ("r", "e"), ("re", "d</w>"), ("o", "n</w>")]

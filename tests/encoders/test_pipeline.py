@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from textlens.encoders import Description
-from textlens.encoders.captioner import CocaCaptioner
-from textlens.encoders.clip import Clip
+from textlens.encoders.clip.clip import Clip
+from textlens.encoders.coca.captioner import CocaCaptioner
 from textlens.encoders.images import ImageLimits
 from textlens.encoders.pipeline import describe_stream
 from textlens.errors import InputError

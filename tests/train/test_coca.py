@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 import yaml
 from PIL import Image
-from textlens.encoders.captioner import CocaCaptioner
-from textlens.encoders.clip import Clip
+from textlens.encoders.clip.clip import Clip
+from textlens.encoders.coca.captioner import CocaCaptioner
 from textlens.errors import InputError
+from textlens.scenes.scene import render, scene_at
 from textlens.train.coca import CocaConfig, CocaRecipe, contrastive_loss, new_clip, train_coca, words_loss
-from textlens.train.pairs import ScenePairs
-from textlens.train.recipes import run_recipe
-from textlens.train.scenes import render, scene_at
-from textlens.train.settings import read_settings
+from textlens.train.data.pairs import ScenePairs
+from textlens.train.engine.settings import read_settings
+from textlens.train.registry import run_recipe
 
 TOWER = {"context_length": 64, "vocab_size": 1920, "width": 32, "heads": 2, "layers": 1}
 MODEL = {
@@ -44,7 +44,7 @@ def recipe():
 
 
 def test_committed_configuration_builds_a_model_of_at_most_8_mb():
-    config = read_settings(CocaConfig, files("textlens.configs") / "coca-scenes.yaml")
+    config = read_settings(CocaConfig, files("textlens.scenes").joinpath("configs") / "coca-scenes.yaml")
     clip = new_clip(config.model, seed=0)
     assert 2 * sum(parameter.numel() for parameter in clip.model.parameters()) < 7.9e6
     assert clip.pad_id == clip.model.pad_id == config.model["text_cfg"]["pad_id"]
@@ -54,7 +54,7 @@ def test_committed_configuration_builds_a_model_of_at_most_8_mb():
 
 @pytest.mark.parametrize("stage", [2, 3, 4, 5, 6])
 def test_committed_later_stages_go_on_from_the_one_before(stage):
-    config = read_settings(CocaConfig, files("textlens.configs") / f"coca-scenes-stage{stage}.yaml")
+    config = read_settings(CocaConfig, files("textlens.scenes").joinpath("configs") / f"coca-scenes-stage{stage}.yaml")
     assert config.start == f"runs/coca{f'-stage{stage - 1}' if stage > 2 else ''}/model"
 
 

@@ -3,15 +3,17 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from textlens.encoders.clip import Clip
-from textlens.encoders.decap import Decap
+from textlens.encoders.clip.clip import Clip
+from textlens.encoders.decap.decap_encoder import Decap
 from textlens.errors import InputError
-from textlens.train import decap_data
+from textlens.train.data import caption_texts as decap_data
+from textlens.train.data.caption_texts import cached_embeddings, caption_ids, load_captions
 from textlens.train.decap import (
     IGNORED,
     DecapRecipe,
@@ -20,8 +22,7 @@ from textlens.train.decap import (
     prepare_captions,
     train_decap,
 )
-from textlens.train.decap_data import cached_embeddings, caption_ids, load_captions
-from textlens.train.settings import read_settings
+from textlens.train.engine.settings import read_settings
 from torch.nn import functional as F
 from transformers import CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -263,6 +264,6 @@ def test_bad_settings(config: DecapTraining, clip: Clip, tmp_path: Path) -> None
 
 
 def test_the_shipped_settings_load() -> None:
-    config = read_settings(DecapTraining, Path(decap_data.__file__).parents[1] / "configs" / "decap-scenes.yaml")
+    config = read_settings(DecapTraining, Path(str(files("textlens.scenes").joinpath("configs"))) / "decap-scenes.yaml")
     assert config.source == "scenes"
     assert config.projected

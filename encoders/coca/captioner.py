@@ -1,0 +1,74 @@
+"""CoCa (Yu et al. 2022, arXiv 2205.01917) as an encoder: an open_clip model writes captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from ...errors import InputError
+from ..base import Description
+from ..clip.clip import Clip
+from ..decoding import Hypothesis, Search, check_range, search
+from .coca_decoder import CachedCoca, check_cacheable
+
+
+class CocaCaptioner:
+    """Captions by a CoCa: `describe(images)`.
+
+    max_tokens: new tokens at most, the end token included; by default the context length less the begin token.
+    min_tokens: words before a caption may end. num_beams: 1 is greedy, more is beam search (log probability per token).
+    Each description's scores hold "log_probability", the sum over its tokens and the end token.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        *,
+        max_tokens: int | None = None,
+        min_tokens: int = 0,
+        num_beams: int = 1,
+        batch_size: int = 32,
+        spec: str = "coca",
+    ) -> None:
+        check_cacheable(clip.model)
+        room = min(clip.context_length, clip.model.context_length) - 1
+        max_tokens = room if max_tokens is None else max_tokens
+        check_range("max_tokens", max_tokens, 1, room)
+        check_range("min_tokens", min_tokens, 0, max_tokens)
+        check_range("num_beams", num_beams, 1, clip.model.text.vocab_size // 3)
+        check_range("batch_size", batch_size, 1, None)
+        if clip.bos_id is None or clip.eos_id is None:
+            raise InputError(f"the tokenizer of {clip.name} has no begin or end token; captions need both")
+        # Padding is no word of the model's training targets, so it ends a caption too, as in open_clip's `generate`.
+        ends = (clip.eos_id,) if clip.pad_id in (None, clip.eos_id) else (clip.eos_id, clip.pad_id)
+        self.search = Search(clip.bos_id, ends, max_tokens, min_tokens, num_beams)
+        self.clip, self.batch_size, self.spec = clip, batch_size, spec
+
+    def describe(self, images: Sequence[Image]) -> list[Description]:
+        """Caption RGB images of any size; one `Description` each, in the same order."""
+        batches = (images[i : i + self.batch_size] for i in range(0, len(images), self.batch_size))
+        return [text for batch in batches for text in self.describe_pixels(self.clip.pixels(batch))]
+
+    def describe_pixels(self, pixels: Tensor) -> list[Description]:
+        """Caption one batch of `clip.pixels(images)`, (B, 3, H, W)."""
+        return [self._description(text) for text in self.generate(pixels)]
+
+    @torch.inference_mode()
+    def generate(self, pixels: Tensor) -> list[Hypothesis]:
+        """One batch, (B, 3, H, W), to token ids and their log probabilities."""
+        _, image_tokens = self.clip.model.visual(pixels)
+        return self.decode(image_tokens)
+
+    @torch.inference_mode()
+    def decode(self, image_tokens: Tensor) -> list[Hypothesis]:
+        """Like `generate`, from what the image tower has made of the pixels: (B, N, W), its second output."""
+        settings = self.search
+        decoder = CachedCoca(self.clip.model, image_tokens, capacity=settings.max_tokens, num_beams=settings.num_beams)
+        return search(decoder, len(image_tokens), settings, image_tokens.device)
+
+    def _description(self, text: Hypothesis) -> Description:
+        scores = {"log_probability": text.log_probability}
+        return Description(self.clip.decode(text.ids), self.clip.pieces(text.ids), self.spec, scores)

@@ -1,0 +1,169 @@
+"""DeCap: captions from a decoder that saw text alone, reading images as mixtures of a support memory.
+
+Source: Li et al., "DeCap: Decoding CLIP Latents for Zero-Shot Captioning via Text-Only Training", ICLR 2023,
+arXiv 2303.03032. Strategies: `pd` projects the image onto the memory and decodes that; `nnd` decodes the nearest entry;
+`vd` decodes the image itself; `clipre` returns the nearest entry's caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...errors import InputError
+from ..base import Description
+from ..decoding import Hypothesis
+from ..saved_models import checkpoint_folder, clip_spec, load_clip
+from .decap_checkpoint import KIND, DecapConfig, Strategy, load_decoder, save_decoder
+from .decap_decoder import DecapDecoder
+from .memory import EMBEDDINGS_NAME, CaptionSpace, SupportMemory, space_name
+from .projection import check_finite
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Decap", "DecapConfig", "Strategy"]
+
+
+@dataclass(frozen=True)
+class Decap:
+    """An `Encoder`. clip, decoder and memory must share one space, or `InputError` says which does not.
+
+    memory may be None (a freshly imported official checkpoint): then `vd` alone works.
+    """
+
+    config: DecapConfig
+    clip: CaptionSpace
+    decoder: DecapDecoder
+    memory: SupportMemory | None = None
+    spec: str = field(default="decap", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if (self.clip.embed_dim, space_name(self.clip)) != (self.config.embed_dim, self.config.space):
+            raise InputError(
+                f"this DeCap was trained for CLIP {self.config.space!r} ({self.config.embed_dim} numbers), "
+                f"but {space_name(self.clip)!r} ({self.clip.embed_dim}) is in use; load that one, or train DeCap again"
+            )
+        if self.memory is not None:
+            self.memory.check_clip(self.clip)
+        self.decoder.eval()
+
+    @torch.inference_mode()
+    def describe(
+        self, images: Sequence[Image], *, strategy: Strategy | None = None, num_beams: int | None = None
+    ) -> list[Description]:
+        """One caption per image, in order; `strategy` and `num_beams` as in the config unless given here."""
+        if not images:
+            return []
+        return self.describe_embeddings(self.clip.embed_images(images), strategy=strategy, num_beams=num_beams)
+
+    @torch.inference_mode()
+    def describe_video(
+        self, frames: Sequence[Image], *, strategy: Strategy | None = None, num_beams: int | None = None
+    ) -> Description:
+        """One caption of several images, such as the frames of a video: the mean of their embeddings is described."""
+        if not frames:
+            raise InputError("a video of no frames; expected at least one image")
+        embeddings = self.clip.embed_images(frames)
+        check_finite(embeddings)
+        mean = F.normalize(embeddings.mean(dim=0, keepdim=True), dim=-1)  # (1, D)
+        temperature = self.config.video_temperature
+        return self.describe_embeddings(mean, strategy=strategy, num_beams=num_beams, temperature=temperature)[0]
+
+    @torch.inference_mode()
+    def describe_embeddings(
+        self,
+        embeddings: Tensor,
+        *,
+        strategy: Strategy | None = None,
+        num_beams: int | None = None,
+        temperature: float | None = None,
+    ) -> list[Description]:
+        """Captions of (B, D) CLIP image embeddings of any length. Raises `InputError` for NaN ones."""
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.config.embed_dim:
+            shape = tuple(embeddings.shape)
+            raise InputError(
+                f"embeddings have shape {shape}; expected (B, {self.config.embed_dim}), of this DeCap's CLIP"
+            )
+        check_finite(embeddings)
+        if len(embeddings) == 0:
+            return []
+        chosen = strategy or self.config.strategy
+        queries = F.normalize(embeddings.float(), dim=-1)
+        if chosen == "clipre":
+            return self._retrieve(queries)
+        prefixes, scores = self._prefixes(queries, chosen, temperature or self.config.temperature)
+        beams = num_beams or self.config.num_beams
+        written = self.decoder.generate(prefixes, max_tokens=self.config.max_tokens, num_beams=beams)
+        return [self._description(*row) for row in zip(written, scores, strict=True)]
+
+    def _prefixes(self, queries: Tensor, strategy: str, temperature: float) -> tuple[Tensor, list[dict[str, float]]]:
+        """What the decoder shall read for (B, D) queries, and figures about it."""
+        if strategy == "vd":
+            return queries, [{} for _ in queries]
+        memory = self._need_memory(strategy)
+        if strategy == "pd":
+            result = memory.project(queries, temperature, top_k=self.config.top_k)
+            keep = self.config.top_k is not None
+            return result.embeddings, [{"discarded_mass": m} if keep else {} for m in result.discarded_mass.tolist()]
+        found = memory.nearest(queries)
+        entries = memory.embeddings[found.indices[:, 0]].float()
+        return entries, [{"similarity": similarity} for similarity in found.similarities[:, 0].tolist()]
+
+    def _retrieve(self, queries: Tensor) -> list[Description]:
+        memory = self._need_memory("clipre")
+        found = memory.nearest(queries)
+        texts = [memory.texts[row] for row in found.indices[:, 0].tolist()]
+        pieces = [self.clip.pieces(row) for row in self.clip.tokenizer(texts).tolist()]
+        scores = [{"similarity": similarity} for similarity in found.similarities[:, 0].tolist()]
+        return [Description(text, p, self.spec, s) for text, p, s in zip(texts, pieces, scores, strict=True)]
+
+    def _description(self, written: Hypothesis, scores: dict[str, float]) -> Description:
+        ids = [i for i in written.ids if i < self.config.num_tokens]
+        figures = {"log_probability": written.log_probability, **scores}
+        return Description(self.clip.decode(ids), self.clip.pieces(ids), self.spec, figures)
+
+    def _need_memory(self, strategy: str) -> SupportMemory:
+        if strategy not in get_args(Strategy):
+            raise InputError(f"unknown strategy {strategy!r}; expected one of {', '.join(get_args(Strategy))}")
+        if self.memory is None:
+            raise InputError(
+                f"strategy {strategy!r} needs a support memory, and this DeCap has none; build one from captions with "
+                f"`build_memory` into its folder, or use strategy 'vd'"
+            )
+        return self.memory
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write config.json, decoder.safetensors (in `dtype`, or as it is) and the memory.
+
+        The CLIP is named, not copied: one from a local folder by its path relative to `folder`.
+        """
+        folder = Path(folder)
+        save_decoder(self.decoder, self.config.with_clip(clip_spec(self.clip, folder)), folder, dtype)
+        if self.memory is not None:
+            self.memory.save(folder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        clip: CaptionSpace | None = None,
+        device: str | torch.device = "cpu",
+        spec: str = "decap",
+    ) -> Decap:
+        """Read what `save_pretrained` wrote, from a folder or a Hugging Face hub id.
+
+        clip: loaded as the config names it unless given here. spec: what descriptions name as their encoder.
+        """
+        folder = checkpoint_folder(source, KIND)
+        config, decoder = load_decoder(folder)
+        memory = SupportMemory.load(folder).to(device) if (folder / EMBEDDINGS_NAME).exists() else None
+        space = clip or load_clip(config.clip, folder, KIND, device)
+        return cls(config, space, decoder.to(device), memory, spec=spec)

@@ -1,0 +1,189 @@
+"""De-Diffusion encoders side by side, and their texts cut short.
+
+    python -m textlens.scenes.evals.dediffusion_variants --help
+
+One table for the paper's ablations: number of words, punctuation, temperature, backbone. `scenes/configs/claims/` has
+the settings to train such encoders with, on equal budgets.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ...encoders.clip.clip import Clip
+from ...encoders.coca.captioner import CocaCaptioner
+from ...encoders.dediffusion.dediffusion_encoder import Dediffusion
+from ...encoders.redraw.recreate import check_output
+from ...encoders.redraw.redrawer import GUIDANCE_SCALE, Redrawer
+from ...errors import InputError
+from ..facts import Score, constant_text_floor, facts_of, score_texts
+from ..scene import Scene, captions
+from .coca_facts import SEED, pictures
+from .dediffusion_facts import DEFAULT_ENCODER, write
+from .reconstruction import numbers
+from .redrawn import (
+    COLUMNS,
+    DEFAULT_CLIP,
+    DEFAULT_PROBE,
+    MOST_OBJECTS,
+    REDRAWN,
+    STEPS,
+    ClipOption,
+    Drawer,
+    Figures,
+    Originals,
+    ProbeOption,
+    StepsOption,
+    cells,
+    device,
+    first_scenes,
+    load_originals,
+)
+
+KINDS = ("noun", "colour", "place", "background", "pair", "triple")
+Redraw = Callable[[Sequence[str]], Figures | None]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one kind of text says and what is drawn from it; surviving is None for texts that no encoder wrote.
+
+    bound: a floor or a ceiling rather than a thing to compare.
+    """
+
+    name: str
+    surviving: float | None
+    scores: Mapping[str, Score]
+    figures: Figures | None
+    bound: bool = False
+
+
+def variants(
+    encoders: Mapping[str, Dediffusion], scenes: Sequence[Scene], redraw: Redraw, tokens: Sequence[int] = ()
+) -> list[Variant]:
+    """Each encoder with its whole text, or cut to the first so many `tokens` where it writes as many."""
+    found, images = [], pictures(scenes)
+    for name, encoder in encoders.items():
+        queries = encoder.config.num_queries
+        fitting = [count for count in tokens if count <= queries]
+        for count in fitting or [queries]:
+            written = write(encoder, images, count)
+            shown = f"{name}, first {count}" if fitting else f"{name} ({queries} words)"
+            found.append(Variant(shown, written.surviving, score_texts(written.texts, scenes), redraw(written.texts)))
+    return found
+
+
+def bounds(encoder: Dediffusion, captioner: CocaCaptioner, scenes: Sequence[Scene], redraw: Redraw) -> list[Variant]:
+    """Ceilings: the true caption and a captioner's. Floors: an encoder's text of another image, and the best that any
+    one text can score."""
+    rng, images = random.Random(SEED), pictures(scenes)
+    written = write(encoder, images).texts
+    texts = {
+        "descriptive caption (ceiling)": [captions(scene, "descriptive", rng) for scene in scenes],
+        "CoCa caption (ceiling)": [one.text for one in captioner.describe(images)],
+        "another image's text (floor)": [*written[1:], *written[:1]],
+    }
+    rows = [Variant(name, None, score_texts(each, scenes), redraw(each), bound=True) for name, each in texts.items()]
+    constant = constant_text_floor([facts_of(scene) for scene in scenes])
+    return [*rows, Variant("constant text (floor)", None, constant, None, bound=True)]
+
+
+def redraw_with(drawer: Drawer, originals: Originals) -> Redraw:
+    """Draws as many of the texts as there are originals, which are the first of the scenes."""
+    return lambda texts: originals.measure(drawer.draw(texts[: len(originals.scenes)], GUIDANCE_SCALE))
+
+
+def table(rows: Sequence[Variant]) -> str:
+    """Markdown: F1 of the texts' facts, the share of texts whose ids survive, and `redrawn.COLUMNS`."""
+    names = ["texts", *KINDS, "ids survive", *COLUMNS]
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    for row in rows:
+        surviving = "-" if row.surviving is None else f"{row.surviving:.3f}"
+        figures = [*(f"{row.scores[kind].f1:.3f}" for kind in KINDS), surviving, *cells(row.figures)]
+        lines.append(f"| {row.name} | " + " | ".join(figures) + " |")
+    return "\n".join(lines)
+
+
+def as_json(row: Variant) -> dict[str, Any]:
+    """One line of output."""
+    f1 = {kind: row.scores[kind].f1 for kind in KINDS}
+    figures = vars(row.figures) if row.figures else None
+    return {"name": row.name, "surviving": row.surviving, "f1": f1, "figures": figures}
+
+
+def plot(rows: Sequence[Variant], path: Path) -> None:
+    """F1 by variant; where they were drawn, similarity and objects right too. Dotted: the constant text."""
+    from matplotlib.figure import Figure
+
+    shown = [row for row in rows if not row.bound]
+    floor = next(row for row in rows if row.name.startswith("constant text"))
+    names = [row.name for row in shown]
+    drawn = [row.figures for row in shown if row.figures]
+    figure = Figure(figsize=(12 if drawn else 6, 5), layout="constrained")
+    panels = figure.subplots(1, 2 if drawn else 1, squeeze=False)[0]
+    for i, kind in enumerate(KINDS[:4]):
+        panels[0].plot(names, [row.scores[kind].f1 for row in shown], marker="o", color=f"C{i}", label=kind)
+        panels[0].axhline(floor.scores[kind].f1, linestyle=":", color=f"C{i}")
+    panels[0].set_title("F1 of the facts in the text (dotted: the best constant text)", fontsize=9)
+    if drawn:
+        panels[1].plot(names, [one.similarity for one in drawn], marker="o", label="CLIP similarity")
+        panels[1].plot(names, [one.pair["probe"] for one in drawn], marker="o", label="noun, colour (probe)")
+        panels[1].plot(names, [one.triple["probe"] for one in drawn], marker="o", label="noun, colour, place (probe)")
+        panels[1].set_title("drawn again", fontsize=9)
+    for panel in panels:
+        panel.set_ylim(0, 1.02)
+        panel.tick_params("x", rotation=45)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def named(arguments: Sequence[str]) -> dict[str, str]:
+    """["NAME=FOLDER", ...] -> {name: folder}."""
+    pairs = [argument.partition("=") for argument in arguments]
+    if bad := [whole for whole, (name, _, folder) in zip(arguments, pairs, strict=True) if not (name and folder)]:
+        raise InputError(f"got {bad[0]!r}; expected NAME=FOLDER")
+    return {name: folder for name, _, folder in pairs}
+
+
+def main(
+    encoders: Annotated[list[str] | None, typer.Argument(metavar="[NAME=FOLDER]...", help="Encoders.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="Cut the texts to so many words, such as 1,2,4,8,20.")] = None,
+    decoder: Annotated[str | None, typer.Option(help=f"Also redraw {REDRAWN} images with this pipeline.")] = None,
+    number: Annotated[int, typer.Option(min=2, help="Test scenes, of 1-3 objects.")] = 1000,
+    clip: ClipOption = DEFAULT_CLIP,
+    probe: ProbeOption = DEFAULT_PROBE,
+    steps: StepsOption = STEPS,
+    plot_out: Annotated[Path | None, typer.Option("--plot", help="Picture to write.")] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
+) -> None:
+    """Compare encoders, or one encoder's texts cut to several lengths, by what they say and what is drawn from them."""
+    if plot_out:
+        check_output(plot_out)
+    counts, folders = numbers(tokens, int) if tokens else [], named(encoders or [f"De-Diffusion={DEFAULT_ENCODER}"])
+    loaded = {name: Dediffusion.from_pretrained(folder, device=device()) for name, folder in folders.items()}
+    captioner = CocaCaptioner(Clip.from_pretrained(clip, device=device()))
+    drawer = Drawer(Redrawer.from_pretrained(decoder), steps) if decoder else None
+    redraw = redraw_with(drawer, load_originals(min(number, REDRAWN), clip, probe)) if drawer else lambda texts: None
+    scenes = first_scenes(number, MOST_OBJECTS)
+    rows = variants(loaded, scenes, redraw, counts)
+    rows += bounds(next(iter(loaded.values())), captioner, scenes, redraw)
+    if plot_out:
+        plot(rows, plot_out)
+    if json_out:
+        typer.echo("\n".join(json.dumps(as_json(row)) for row in rows))
+        return
+    typer.echo(f"{number} test scenes of 1-{MOST_OBJECTS} objects; F1 of the texts' facts\n\n{table(rows)}")
+    if drawer:
+        typer.echo(f"\n{drawer.cost}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

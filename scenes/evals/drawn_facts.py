@@ -1,0 +1,176 @@
+"""Does the decoder draw what the text says? `python -m textlens.scenes.evals.drawn_facts --help`
+
+Captions of test scenes are drawn, and two judges read the drawings: the small CoCa's captioner, whose words are parsed
+into facts, and (with --probe) a probe that shares nothing with it, see `evals/probe.py`. Beside them in the same table:
+the judges on the real renders (ceiling), on those sent through the decoder's autoencoder (what a perfect U-Net could
+reach), and the drawings judged by the scenes of other captions (floor).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from PIL import Image
+
+from ...encoders.clip.clip import Clip
+from ...encoders.coca.captioner import CocaCaptioner
+from ...encoders.redraw.comparison import comparison, sheet
+from ...encoders.redraw.recreate import check_output
+from ...encoders.redraw.redrawer import DEFAULT_DECODER, GUIDANCE_SCALE, NUM_INFERENCE_STEPS, Redrawer
+from ...encoders.registry import WEIGHTS
+from ...train.data.pixels import pixels
+from ..facts import Facts, Score, facts_of, parse_facts, score_facts
+from ..scene import Scene, captions, scene_at
+from .coca_facts import SEED, pictures
+from .probe import load_probe
+
+KINDS = ("noun", "colour", "place", "background", "triple")
+SHEET_SCENES = 16
+
+Judge = Callable[[Sequence[Image.Image]], list[Facts]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one judge reads in one set of pictures, scored against the scenes they should show."""
+
+    pictures: str
+    judge: str
+    scores: Mapping[str, Score]
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Test scenes and the captions to draw."""
+
+    scenes: Sequence[Scene]
+    texts: Sequence[str]
+
+    @property
+    def facts(self) -> list[Facts]:
+        return [facts_of(scene) for scene in self.scenes]
+
+
+def captioned_scenes(number: int, style: str = "descriptive") -> Captioned:
+    """The first `number` scenes of the test split, each with a caption."""
+    scenes = [scene_at(index, "test", SEED) for index in range(number)]
+    rng = random.Random(SEED)
+    return Captioned(scenes, [captions(scene, style, rng) for scene in scenes])
+
+
+def captioner_judge(clip: Clip) -> Judge:
+    """The facts that a CoCa's captions state."""
+    captioner = CocaCaptioner(clip)
+    return lambda images: [parse_facts(words.text) for words in captioner.describe(images)]
+
+
+@torch.inference_mode()
+def through_autoencoder(redrawer: Redrawer, images: Sequence[Image.Image], batch_size: int = 32) -> list[Image.Image]:
+    """The images as the pipeline's autoencoder gives them back."""
+    vae, processor = redrawer.pipeline.vae, redrawer.pipeline.image_processor
+    found: list[Image.Image] = []
+    for start in range(0, len(images), batch_size):
+        values = pixels(images[start : start + batch_size], redrawer.image_size).to(vae.device, vae.dtype)
+        decoded = vae.decode(vae.encode(values).latent_dist.mean).sample
+        found += processor.postprocess(decoded, output_type="pil")
+    return found
+
+
+def judged(
+    sets: Mapping[str, Sequence[Image.Image]], judges: Mapping[str, Judge], true: Sequence[Facts], floor: str
+) -> list[Row]:
+    """A row for each set of pictures and each judge, then the floor: set `floor` scored against the next scene."""
+    read = {(pictures, judge): judges[judge](images) for pictures, images in sets.items() for judge in judges}
+    rows = [Row(pictures, judge, score_facts(facts, true)) for (pictures, judge), facts in read.items()]
+    others = [*true[1:], true[0]]
+    return rows + [
+        Row("drawn for other captions (floor)", judge, score_facts(read[floor, judge], others)) for judge in judges
+    ]
+
+
+def draw_sets(
+    redrawer: Redrawer, test: Captioned, guidance_scales: Sequence[float], *, steps: int, seed: int, batch_size: int
+) -> dict[str, list[Image.Image]]:
+    """Drawings of all captions by guidance scale, from the same noise."""
+    return {
+        f"drawn, guidance {scale:g}": redrawer.draw(
+            test.texts, guidance_scale=scale, num_inference_steps=steps, seed=seed, batch_size=batch_size
+        )
+        for scale in guidance_scales
+    }
+
+
+def evaluate(
+    redrawer: Redrawer, judges: Mapping[str, Judge], test: Captioned, drawn: Mapping[str, Sequence[Image.Image]]
+) -> list[Row]:
+    """All rows: the ceiling, the autoencoder alone, each set of drawings, and the floor from the first of these."""
+    real = pictures(test.scenes, redrawer.image_size)
+    fixed = {"real renders (ceiling)": real, "real, through the autoencoder": through_autoencoder(redrawer, real)}
+    return judged({**fixed, **drawn}, judges, test.facts, floor=next(iter(drawn)))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown: recall of each kind, in which `triple` is the share of objects right in noun, colour and place."""
+    lines = ["| " + " | ".join(["pictures", "judge", *KINDS, "triple F1"]) + " |", "|---" * (len(KINDS) + 3) + "|"]
+    for row in rows:
+        figures = [f"{row.scores[kind].recall:.3f}" for kind in KINDS] + [f"{row.scores['triple'].f1:.3f}"]
+        lines.append("| " + " | ".join([row.pictures, row.judge, *figures]) + " |")
+    return "\n".join(lines)
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """One object per row: {"pictures", "judge", "recall": {kind: share}, "triple_f1"}."""
+    return [
+        {
+            "pictures": row.pictures,
+            "judge": row.judge,
+            "recall": {kind: row.scores[kind].recall for kind in KINDS},
+            "triple_f1": row.scores["triple"].f1,
+        }
+        for row in rows
+    ]
+
+
+def contact_sheet(test: Captioned, drawn: Sequence[Image.Image], size: int) -> Image.Image:
+    """Real render | caption | drawing of the first scenes."""
+    real = pictures(test.scenes[:SHEET_SCENES], size)
+    return sheet([comparison(*row) for row in zip(real, test.texts, drawn, strict=False)])
+
+
+def main(
+    decoder: Annotated[str, typer.Option(help="Folder or hub id of a StableDiffusionPipeline.")] = DEFAULT_DECODER,
+    number: Annotated[int, typer.Option(min=2, help="Test scenes.")] = 256,
+    guidance: Annotated[list[float] | None, typer.Option(help="Guidance scale; may be given several times.")] = None,
+    probe: Annotated[Path | None, typer.Option(help="Folder of a trained probe, such as runs/probe/model.")] = None,
+    clip: Annotated[Path, typer.Option(help="Folder of the CoCa whose captioner judges.")] = WEIGHTS / "coca",
+    style: Annotated[str, typer.Option(help="Caption style to draw.")] = "descriptive",
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = NUM_INFERENCE_STEPS,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    sheet_out: Annotated[Path | None, typer.Option("--sheet", help="Picture of 16 drawings to write.")] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
+) -> None:
+    """Print how much of its text a decoder draws, by judge and guidance scale."""
+    if sheet_out:
+        check_output(sheet_out)
+    judges = {"CoCa captioner": captioner_judge(Clip.from_pretrained(clip))}
+    if probe:
+        judges["probe"] = load_probe(probe).facts
+    redrawer, test = Redrawer.from_pretrained(decoder), captioned_scenes(number, style)
+    scales = guidance or [GUIDANCE_SCALE]
+    drawn = draw_sets(redrawer, test, scales, steps=steps, seed=seed, batch_size=batch_size)
+    if sheet_out:
+        contact_sheet(test, next(iter(drawn.values())), redrawer.image_size).save(sheet_out)
+    rows = evaluate(redrawer, judges, test, drawn)
+    typer.echo("\n".join(json.dumps(row) for row in as_json(rows)) if json_out else table(rows))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,169 @@
+"""How much of an image comes back when it is drawn again from a text: three yardsticks for any text-to-image model.
+
+- Fréchet distance (as in FID; Heusel et al. 2017, arXiv 1706.08500) between all drawings and all images, of the probe's
+  192 features of each of a picture's five places: the probe has no part in writing or drawing.
+- CLIP similarity: the cosine of a drawing and its image in the small CoCa's space, mean over pictures.
+- Objects right, as in `text_to_image`: recall of (noun, colour) and of (noun, colour, place), read from the drawings by
+  two judges, the CoCa's captioner and the probe.
+
+A drawing starts from noise that is the same for all texts of its image, so that only the words differ.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from PIL.Image import Image
+from torch import Tensor
+
+from ...encoders.clip.clip import Clip
+from ...encoders.redraw.redrawer import Redrawer
+from ...encoders.registry import WEIGHTS
+from ...errors import InputError
+from ...train.data.pixels import pixels
+from ..facts import facts_of, score_facts
+from ..scene import MAX_OBJECTS, Scene, scene_at
+from .coca_facts import SEED, pictures
+from .drawn_facts import captioner_judge
+from .probe import SIZE, Probe, cut_out, load_probe
+
+MOST_OBJECTS = 3  # of the scenes that are drawn again
+REDRAWN = 200  # scenes
+STEPS = 25
+COLUMNS = ("Fréchet distance", "CLIP similarity", "noun and colour right", "noun, colour and place right")
+DEFAULT_CLIP, DEFAULT_PROBE = WEIGHTS / "coca", Path("runs/probe/model")
+
+# Options of the commands that redraw.
+ClipOption = Annotated[Path, typer.Option(help="Folder of the CoCa that captions and judges.")]
+ProbeOption = Annotated[Path, typer.Option(help="Folder of the probe that judges, made by scenes.evals.probe.")]
+StepsOption = Annotated[int, typer.Option(min=1, help="Denoising steps of a drawing.")]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of drawings beside their images. pair, triple: objects right without and with their place, by judge."""
+
+    frechet: float
+    similarity: float
+    pair: Mapping[str, float]
+    triple: Mapping[str, float]
+
+
+def cells(figures: Figures | None) -> list[str]:
+    """For a Markdown table with `COLUMNS`, shares by captioner / by probe; dashes where nothing was drawn."""
+    if figures is None:
+        return ["-"] * len(COLUMNS)
+    pair, triple = (
+        " / ".join(f"{share:.3f}" for share in shares.values()) for shares in (figures.pair, figures.triple)
+    )
+    return [f"{figures.frechet:.2f}", f"{figures.similarity:.3f}", pair, triple]
+
+
+@dataclass(frozen=True)
+class Originals:
+    """Scenes to be drawn again, and who judges the drawings."""
+
+    scenes: Sequence[Scene]
+    clip: Clip
+    probe: Probe
+
+    @cached_property
+    def images(self) -> list[Image]:
+        return pictures(self.scenes)
+
+    @cached_property
+    def embeddings(self) -> Tensor:
+        """(N, D), of unit length."""
+        return self.clip.embed_images(self.images)
+
+    def measure(self, drawn: Sequence[Image]) -> Figures:
+        """drawn: one picture for each scene, in order, of any size."""
+        if len(drawn) != len(self.scenes):
+            raise InputError(f"got {len(drawn)} drawings of {len(self.scenes)} scenes; expected one for each")
+        true = [facts_of(scene) for scene in self.scenes]
+        judges = {"captioner": captioner_judge(self.clip), "probe": self.probe.facts}
+        scores = {name: score_facts(judge(drawn), true) for name, judge in judges.items()}
+        return Figures(
+            frechet_distance(place_features(self.probe, drawn), self._features),
+            float((self.clip.embed_images(drawn) * self.embeddings).sum(1).mean()),
+            {name: score["pair"].recall for name, score in scores.items()},
+            {name: score["triple"].recall for name, score in scores.items()},
+        )
+
+    @cached_property
+    def _features(self) -> Tensor:
+        return place_features(self.probe, self.images)
+
+
+def first_scenes(number: int, most_objects: int = MAX_OBJECTS) -> list[Scene]:
+    """The first `number` scenes of the test split with at most so many objects."""
+    candidates = (scene_at(index, "test", SEED) for index in range(100 * number))
+    kept = (scene for scene in candidates if len(scene.objects) <= most_objects)
+    return [scene for _, scene in zip(range(number), kept, strict=False)]
+
+
+def load_originals(number: int, clip: Path, probe: Path) -> Originals:
+    """The first `number` test scenes of 1-3 objects, and the judges from their folders."""
+    return Originals(first_scenes(number, MOST_OBJECTS), Clip.from_pretrained(clip, device=device()), load_probe(probe))
+
+
+def device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@torch.inference_mode()
+def place_features(probe: Probe, images: Sequence[Image], batch_size: int = 256) -> Tensor:
+    """Pictures -> (5 N, 192): what the probe makes of each place, just before it names noun and colour."""
+    device = next(probe.net.parameters()).device
+    parts = (pixels(images[i : i + batch_size], SIZE).to(device) for i in range(0, len(images), batch_size))
+    return torch.cat([probe.net.look(cut_out(part).flatten(0, 1)) for part in parts])
+
+
+def frechet_distance(one: Tensor, other: Tensor) -> float:
+    """Between the normal distributions of features (N, D) and (M, D): |m - m'|² + tr(C + C' - 2 (C C')^½)."""
+    means = [features.double().mean(0) for features in (one, other)]
+    covariances = [features.double().T.cov() for features in (one, other)]
+    values, vectors = torch.linalg.eigh(covariances[0])
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    # The eigenvalues of C C' are those of C^½ C' C^½, which is symmetric.
+    crossed = torch.linalg.eigvalsh(root @ covariances[1] @ root).clamp(min=0).sqrt().sum()
+    return float((means[0] - means[1]).square().sum() + covariances[0].trace() + covariances[1].trace() - 2 * crossed)
+
+
+class Drawer:
+    """Draws in batches and keeps count of what that costs."""
+
+    def __init__(self, redrawer: Redrawer, steps: int, batch_size: int = 64) -> None:
+        self.redrawer, self.steps, self.batch_size = redrawer, steps, batch_size
+        self.images, self.seconds = 0, 0.0
+
+    @property
+    def name(self) -> str:
+        """The last two names of a folder or hub id at most: "weights/text_to_image"."""
+        return "/".join(Path(self.redrawer.name).parts[-2:])
+
+    def draw(self, texts: Sequence[str], guidance: float) -> list[Image]:
+        """One picture per text."""
+        began = time.perf_counter()
+        drawn = self.redrawer.draw(
+            texts, guidance_scale=guidance, num_inference_steps=self.steps, batch_size=self.batch_size
+        )
+        self.images, self.seconds = self.images + len(texts), self.seconds + time.perf_counter() - began
+        return drawn
+
+    @property
+    def cost(self) -> str:
+        """One line for people."""
+        each = self.seconds / max(1, self.images)
+        return (
+            f"{self.name} drew {self.images:,} images of {self.steps} steps in {self.seconds:.0f} s, {each:.3f} s each "
+            f"in batches of {self.batch_size}, on {self.redrawer.pipeline.device}"
+        )

@@ -1,0 +1,184 @@
+"""Text from a batch, with cache and shared prefix, is the text that plain `generate` writes one prompt at a time."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from textlens.agent.models import cached_batch
+from textlens.agent.models.cached_batch import shared_length
+from textlens.agent.models.transformers import InProcessModel, _draw, _generator
+from textlens.errors import InputError
+
+SHARED = "Answer the question given the context.\n\nImage question: is it red?\nShort answer: yes$\n\nImage context: "
+PROMPTS = [SHARED + own for own in ('"two cats"', '"a dog and a large red ball by the sea" ', "no", '"é ☃"\nShort')]
+APART = ["yes", "the dog is red and the cats are two: ", "Image context:", "é", "two cats or one dog? Short answer:"]
+GREEDY = {"temperature": 0.0, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def model(llama_folder: Path) -> InProcessModel:
+    return InProcessModel.from_pretrained(llama_folder, device="cpu", batch_size=3)
+
+
+@cache
+def plain(model: InProcessModel, prompt: str, max_tokens: int) -> str:
+    ids = model.tokenizer(prompt, return_tensors="pt")["input_ids"]
+    out = model.model.generate(ids, max_new_tokens=max_tokens, do_sample=False, attention_mask=torch.ones_like(ids))
+    whole, before = (model.tokenizer.decode(row, skip_special_tokens=True) for row in (out[0], ids[0]))
+    return whole[len(before) :]
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS, APART, PROMPTS[:1], [APART[0]] * 4])
+@pytest.mark.parametrize("share_prefix", [True, False])
+def test_same_text_as_plain_generate(model, llama_folder, prompts, share_prefix):
+    own = InProcessModel(model.model, model.tokenizer, batch_size=3, share_prefix=share_prefix)
+    made = own.complete(prompts, max_tokens=12, **GREEDY)
+    assert [one.text for one in made] == [plain(model, prompt, 12) for prompt in prompts]
+    assert [one.prompt for one in made] == prompts
+    assert [one.prompt_tokens for one in made] == [model.count_tokens(prompt) for prompt in prompts]
+    assert len({one.text for one in made}) == len(set(prompts))
+
+
+def test_a_text_that_outgrows_the_spare_room_of_the_cache(model):
+    number = cached_batch._SPARE + 8
+    made = model.complete(PROMPTS, max_tokens=number, **GREEDY)
+    assert max(one.completion_tokens for one in made) > cached_batch._SPARE
+    assert [one.text for one in made] == [plain(model, prompt, number) for prompt in PROMPTS]
+
+
+def test_the_shared_prefix_is_computed_once(model, monkeypatch):
+    shapes, forward = [], cached_batch.CachedModel.forward
+
+    def counted(self, ids, *arguments, **settings):
+        shapes.append(tuple(ids.shape))
+        return forward(self, ids, *arguments, **settings)
+
+    monkeypatch.setattr(cached_batch.CachedModel, "forward", counted)
+    model.complete(PROMPTS, max_tokens=1, **GREEDY)
+    encoded = [model.tokenizer(prompt)["input_ids"] for prompt in PROMPTS]
+    shared = shared_length(encoded)
+    assert shared >= model.count_tokens(SHARED) - 1
+    assert shapes[0] == (1, shared)
+    assert [rows for rows, _ in shapes[1:]] == [3, 1]
+    assert max(width for _, width in shapes[1:]) == max(map(len, encoded)) - shared
+
+
+@pytest.mark.parametrize(
+    ("prompts", "length"),
+    [
+        ([[1, 2, 3]], 0),
+        ([[1, 2], [1, 3]], 1),
+        ([[1, 2], [1, 2, 3]], 1),
+        ([[4], [4]], 0),
+        ([[1, 2], [3, 2]], 0),
+        ([], 0),
+    ],
+)
+def test_shared_length_leaves_each_prompt_a_token(prompts, length):
+    assert shared_length(prompts) == length
+
+
+def test_stop_marks_end_the_text(model):
+    (free,) = model.complete(PROMPTS[:1], max_tokens=12, **GREEDY)
+    assert free.cut_off
+    assert (free.finish_reason, free.completion_tokens) == ("length", 12)
+    mark = free.text[3:5]
+    others = model.complete(PROMPTS, max_tokens=12, stop=["never written by it", mark], **GREEDY)
+    assert others[0].text == free.text[: free.text.find(mark)]
+    assert (others[0].finish_reason, others[0].cut_off) == ("stop", False)
+    assert others[0].completion_tokens < 12
+    whole = [plain(model, prompt, 12) for prompt in PROMPTS]
+    assert [one.text for one in others] == [text.split(mark)[0] for text in whole]
+    assert [one.cut_off for one in others] == [mark not in text for text in whole]
+
+
+def test_an_end_token_ends_the_text_and_counts(model, monkeypatch):
+    ids = model.tokenizer(PROMPTS[0], return_tensors="pt")["input_ids"]
+    fifth = model.model.generate(ids, max_new_tokens=5, do_sample=False)[0, -1].item()
+    whole = plain(model, PROMPTS[0], 5)
+    own = InProcessModel(model.model, model.tokenizer)
+    monkeypatch.setattr(model.model.generation_config, "eos_token_id", [2, fifth])
+    (made,) = own.complete(PROMPTS[:1], max_tokens=12, **GREEDY)
+    assert made.text + model.tokenizer.decode([fifth]) == whole
+    assert (made.finish_reason, made.completion_tokens) == ("stop", 5)
+
+
+def test_a_sample_follows_from_seed_and_prompt_alone(model):
+    def draw(prompts, seed, temperature=1.0):
+        return [one.text for one in model.complete(prompts, max_tokens=6, temperature=temperature, seed=seed)]
+
+    together = draw(PROMPTS, 7)
+    assert together == [draw([prompt], 7)[0] for prompt in PROMPTS]
+    assert together[::-1] == draw(PROMPTS[::-1], 7)
+    assert together != draw(PROMPTS, 8)
+    assert together != draw(PROMPTS, 7, 0.0)
+    state = torch.random.get_rng_state()
+    draw(PROMPTS, 7)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_samples_are_drawn_from_the_softmax_at_their_temperature():
+    scores = torch.tensor([0.0, 1.0, 2.0, -50.0])
+    noise = [_generator(seed, "dog") for seed in range(2000)]
+    shares = _draw(scores.expand(2000, 4), 2.0, noise).bincount(minlength=4) / 2000
+    torch.testing.assert_close(shares, (scores / 2).softmax(-1), atol=0.04, rtol=0)  # above three standard errors
+    assert _draw(scores[None], 0.0, []).tolist() == [2]
+
+
+def test_choices_give_the_likeliest_one(model):
+    choices, stop = [" yes", " no", " two cats", "é"], ["$", "\n"]
+    made = model.complete(PROMPTS, max_tokens=1, stop=stop, choices=choices, **GREEDY)
+
+    def log_probability(prompt, choice):
+        before, own = (model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, choice + "$"))
+        ids = torch.tensor([[1, *before, *own]])
+        with torch.inference_mode():
+            logs = model.model(ids).logits[0].log_softmax(-1)
+        return sum(logs[len(before) + i, token].item() for i, token in enumerate(own))
+
+    best = [max(choices, key=lambda choice: log_probability(prompt, choice)) for prompt in PROMPTS]
+    assert [one.text for one in made] == best
+    assert {one.finish_reason for one in made} == {"stop"}
+    assert made[0].parameters["choices"] == tuple(choices)
+    wide = InProcessModel(model.model, model.tokenizer, batch_size=64)
+    assert [one.text for one in wide.complete(PROMPTS, max_tokens=1, stop=stop, choices=choices, **GREEDY)] == best
+    many = wide.complete([f"dog {n}" for n in range(30)], max_tokens=1, choices=choices, temperature=1e4, seed=0)
+    assert {one.text for one in many} == set(choices)
+
+
+def test_a_prompt_beyond_the_context_loses_no_other(model):
+    made = model.complete([PROMPTS[0], "dog " * 600, PROMPTS[1]], max_tokens=4, **GREEDY)
+    assert "512" in made[1].error
+    assert (made[1].text, made[1].finish_reason) == ("", "error")
+    assert [one.text for one in made[::2]] == [plain(model, prompt, 4) for prompt in PROMPTS[:2]]
+    edge = "d" * (512 - 1 - 8)
+    length = model.count_tokens(edge)
+    assert model.complete([edge], max_tokens=512 - length, **GREEDY)[0].error is None
+    assert model.complete([edge], max_tokens=513 - length, **GREEDY)[0].error is not None
+
+
+@pytest.mark.parametrize("broken", ["\ud83d", PROMPTS[0] + "\udc00 red"])
+@pytest.mark.parametrize("choices", [None, [" yes", " no"]])
+def test_half_a_surrogate_pair_in_a_prompt_loses_no_other(model, broken, choices):
+    asked = {"max_tokens": 4, "choices": choices, **GREEDY}
+    made = model.complete([PROMPTS[0], broken, PROMPTS[1]], **asked)
+    assert made[::2] == model.complete(PROMPTS[:2], **asked)
+    assert (made[1].text, made[1].finish_reason, made[1].prompt) == ("", "error", broken)
+    assert "half of a surrogate pair" in made[1].error
+    with pytest.raises(InputError, match="surrogate"):
+        model.count_tokens(broken)
+
+
+def test_a_completion_holds_what_was_sent(model):
+    (made,) = model.complete(["dog"], max_tokens=2, stop=["$"], temperature=0.5, seed=9)
+    assert made.prompt == "dog"
+    assert made.parameters == {"max_tokens": 2, "stop": ("$",), "temperature": 0.5, "seed": 9, "choices": None}
+    assert model.complete([], max_tokens=2, **GREEDY) == []
+
+
+def test_weights_that_are_not_there_are_an_error(tmp_path):
+    with pytest.raises(InputError, match="does not load as a language model"):
+        InProcessModel.from_pretrained(tmp_path)

@@ -1,0 +1,61 @@
+"""What a diffusion loss is made of: the noised latents, what is to be predicted from them, and each sample's weight.
+
+Everything follows from a diffusers scheduler's own noise schedule and prediction type, so that training a model and
+training through a frozen one speak of the same thing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...errors import InputError
+
+
+def noised_and_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """latents, noise (B, C, h, w), timesteps (B,) -> the noised latents and what the U-Net is to predict from them."""
+    kind = scheduler.config.prediction_type
+    targets = {
+        "epsilon": lambda: noise,
+        "v_prediction": lambda: scheduler.get_velocity(latents, noise, timesteps),
+        "sample": lambda: latents,
+    }
+    if kind not in targets:
+        raise InputError(f"the scheduler predicts {kind!r}; expected one of {', '.join(targets)}")
+    return scheduler.add_noise(latents, noise, timesteps), targets[kind]()
+
+
+def min_snr_weights(scheduler: Any, timesteps: Tensor, clamp: float) -> Tensor:
+    """(B,) weights of min-SNR-γ (Hang et al. 2023, arXiv 2303.09556), γ = `clamp`, for the scheduler's prediction type.
+
+    They weigh the error of the clean latents with min(SNR, γ), which leaves little to the noisiest timesteps.
+    """
+    alpha_bar = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+    capped = (alpha_bar / (1 - alpha_bar)).clamp(max=clamp)  # min(SNR, γ)
+    per_unit = {
+        "epsilon": (1 - alpha_bar) / alpha_bar,
+        "v_prediction": 1 - alpha_bar,
+        "sample": torch.ones_like(capped),
+    }
+    return torch.where(alpha_bar > 0, capped * per_unit[scheduler.config.prediction_type], _limit(scheduler, capped))
+
+
+def _limit(scheduler: Any, capped: Tensor) -> Tensor:
+    """The weights where nothing but noise is left (SNR 0)."""
+    return torch.ones_like(capped) if scheduler.config.prediction_type == "epsilon" else torch.zeros_like(capped)
+
+
+def squared_errors(predicted: Tensor, target: Tensor) -> Tensor:
+    """(B, C, h, w) both -> (B,) float32: the mean squared error of each sample."""
+    return F.mse_loss(predicted.float(), target.float(), reduction="none").flatten(1).mean(1)
+
+
+def checked_timesteps(wanted: tuple[int, int] | None, number: int) -> tuple[int, int]:
+    """The first timestep to train and the one past the last, of a schedule with `number`; all of them for None."""
+    low, high = wanted or (0, number)
+    if not 0 <= low < high <= number:
+        raise InputError(f"timestep_range is {[low, high]}; expected 0 <= first < end <= {number}")
+    return low, high
