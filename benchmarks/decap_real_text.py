@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from textlens.encoders.decap.decap_decoder import DecapDecoder
 from textlens.encoders.decap.memory_build import captions_from_file
-from textlens.evals.caption_metrics import caption_scores
+from textlens.metrics.caption_metrics import caption_scores
 from textlens.train.decap import DecapRecipe, DecapTraining, prepare_captions
 from textlens.train.engine.loop import LoopConfig, train
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import InputError
-from ..scenes.language_model.language_model import LanguageModelConfig, train_language_model
-from .coca import CocaConfig, train_coca
-from .decap import DecapTraining, train_decap
-from .dediffusion.dediffusion import DediffusionTraining, train_dediffusion
+from ..plugins import load, registered
 from .engine.loop import TrainResult
-from .engine.settings import read_settings
-from .text_to_image.autoencoder import AutoencoderConfig, train_autoencoder
-from .text_to_image.text_to_image import TextToImageConfig, train_text_to_image
+from .engine.run import run_file
 
-Train = Callable[..., TrainResult]
-RECIPES: dict[str, tuple[type, Train]] = {
-    "autoencoder": (AutoencoderConfig, train_autoencoder),
-    "coca": (CocaConfig, train_coca),
-    "decap": (DecapTraining, train_decap),
-    "dediffusion": (DediffusionTraining, train_dediffusion),
-    "language-model": (LanguageModelConfig, train_language_model),
-    "text-to-image": (TextToImageConfig, train_text_to_image),
+_OWN = {
+    "autoencoder": "textlens.train.text_to_image.autoencoder:AutoencoderRecipe",
+    "coca": "textlens.train.coca:CocaRecipe",
+    "decap": "textlens.train.decap:DecapRecipe",
+    "dediffusion": "textlens.train.dediffusion.dediffusion:DediffusionRecipe",
+    "text-to-image": "textlens.train.text_to_image.text_to_image:TextToImageRecipe",
 }
+
+
+def recipes() -> Mapping[str, str]:
+    """Name -> "module:class", those of plug-ins among them."""
+    return {**_OWN, **registered("RECIPES")}
 
 
 def run_recipe(
     name: str, config: Path, out: Path, *, resume: bool = False, max_minutes: float | None = None
 ) -> TrainResult:
     """Run the recipe `name` with the settings file `config` in the folder `out`."""
-    if name not in RECIPES:
-        raise InputError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
-    config_class, train = RECIPES[name]
-    return train(read_settings(config_class, config), out, resume=resume, max_minutes=max_minutes)
+    if name not in recipes():
+        raise InputError(f"unknown recipe {name!r}: expected one of {', '.join(sorted(recipes()))}")
+    return run_file(load(recipes()[name]), config, out, resume=resume, max_minutes=max_minutes)

@@ -24,7 +24,7 @@ from ...encoders.decap.memory import SupportMemory, space_name
 from ...encoders.decap.memory_build import embed_texts
 from ...encoders.registry import WEIGHTS
 from ...errors import InputError
-from ...evals.caption_metrics import caption_scores
+from ...metrics.caption_metrics import caption_scores
 from ...train.data.caption_texts import load_captions
 from ..facts import KINDS, constant_text_floor, facts_of, parse_facts, score_texts
 from ..scene import CLEAN_STYLES, Scene, captions, scene_at

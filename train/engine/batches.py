@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader, Dataset
 
-from ...errors import InputError
-from .recipe import LoopConfig
+from ...errors import InputError, TextlensError
+from .recipe import LoopConfig, Recipe
 
-MakeBatch = Callable[[Sequence[int], int], Any]
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a batch: sample indices, the recipe's tensors, and the items that could not be read for it."""
+
+    indices: list[int]
+    batch: Any
+    skipped: list[str]
 
 
 def index_ranges(
@@ -33,23 +42,27 @@ def index_ranges(
             yield range(first, first + share)
 
 
-class _Batches(Dataset[tuple[list[int], Any]]):
-    """Makes a batch from a range of indices, in whichever process the `DataLoader` asks."""
+class _Parts(Dataset[Part | str]):
+    """Makes a part from a range of indices, in whichever process the `DataLoader` asks; an error comes as its text."""
 
-    def __init__(self, make: MakeBatch, seed: int) -> None:
-        self.make = make
-        self.seed = seed
+    def __init__(self, recipe: Recipe, seed: int) -> None:
+        self.recipe, self.seed = recipe, seed
 
-    def __getitem__(self, indices: Sequence[int]) -> tuple[list[int], Any]:
-        return list(indices), self.make(list(indices), self.seed)
+    def __getitem__(self, indices: Sequence[int]) -> Part | str:
+        source = self.recipe.source
+        try:
+            batch = self.recipe.batch(list(indices), self.seed)
+        except TextlensError as error:  # raised here it would reach the caller as a traceback of the worker
+            return str(error)
+        return Part(list(indices), batch, source.take_skipped() if source else [])
 
 
-def make_batches(
-    make: MakeBatch, config: LoopConfig, start: int, accelerator: Accelerator
-) -> Iterator[tuple[list[int], Any]]:
-    """(indices, batch) for this process from step `start` to the end, `num_workers` processes working ahead.
+@contextmanager
+def batches(recipe: Recipe, config: LoopConfig, start: int, accelerator: Accelerator) -> Iterator[Iterator[Part]]:
+    """The parts of this process from step `start` to the end, `num_workers` processes working ahead.
 
-    Raises `InputError` where the batch cannot be shared out evenly.
+    The workers end with the block, whatever they are doing. Raises `InputError` where the batch cannot be shared out
+    evenly, and for an error of the recipe in a worker.
     """
     processes, parts = accelerator.num_processes, config.accumulation
     if config.batch_size % (parts * processes):
@@ -57,19 +70,32 @@ def make_batches(
             f"batch_size {config.batch_size} cannot be split evenly over {processes} processes x accumulation {parts}; "
             f"expected a multiple of {parts * processes}."
         )
-    ranges = index_ranges(start, config.steps, config.batch_size, parts, accelerator.process_index, processes)
     loader = DataLoader(
-        _Batches(make, config.seed),
+        _Parts(recipe, config.seed),
         batch_size=None,
-        sampler=ranges,
-        collate_fn=_as_it_is,
+        sampler=index_ranges(start, config.steps, config.batch_size, parts, accelerator.process_index, processes),
+        collate_fn=_unchanged,
         num_workers=config.num_workers,
         multiprocessing_context=_context() if config.num_workers else None,
         worker_init_fn=_ignore_signals,
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator(),  # else the loader would draw from, and so change, the global one
     )
-    return iter(loader)
+    others = set(multiprocessing.active_children())
+    made = iter(loader)
+    workers = set(multiprocessing.active_children()) - others
+    try:
+        yield _raising(made)
+    finally:
+        for worker in workers:  # they ignore SIGTERM, and only read
+            worker.kill()
+
+
+def _raising(made: Iterator[Part | str]) -> Iterator[Part]:
+    for part in made:
+        if isinstance(part, str):
+            raise InputError(part)
+        yield part
 
 
 def _context() -> str | None:
@@ -77,8 +103,8 @@ def _context() -> str | None:
     return "fork" if "fork" in multiprocessing.get_all_start_methods() else None
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _unchanged(part: Any) -> Any:
+    return part
 
 
 def _ignore_signals(worker: int) -> None:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError, TextlensError
 from ...progress import progress_bar
-from .batches import make_batches
+from .batches import Part, batches
 from .checkpoint import (
     Checkpoint,
     checkpoints,
@@ -52,6 +52,7 @@ class TrainResult:
     """How a call of `train` ended. `finished` is False after a pause.
 
     metrics and evaluation: the last lines of each kind in metrics.jsonl, {} where there is none yet.
+    skipped: the items that could not be read, "key: reason", as far as this process met them.
     """
 
     finished: bool
@@ -59,6 +60,7 @@ class TrainResult:
     checkpoint: Path
     metrics: dict[str, Any]
     evaluation: dict[str, Any]
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass
@@ -76,6 +78,8 @@ class _Run:
     step: int = 0  # steps done
     elapsed: float = 0.0  # seconds over all calls
     window: tuple[int, float] = (0, 0.0)  # steps and seconds spent in them since the last logged line
+    skipped: dict[str, str] = field(default_factory=dict)  # unreadable items that this process met: key -> reason
+    num_skipped: int = 0  # of all processes together
 
 
 def train(
@@ -86,11 +90,12 @@ def train(
 
     With `resume`, goes on from the newest checkpoint in `out` (from the start where there is none). `max_minutes`,
     SIGTERM and SIGINT only pause: the step is finished, a checkpoint written, and the result says `finished=False`.
+    Items that cannot be read are skipped and counted (`skipped` in metrics.jsonl), up to `max_bad` of the source.
     `recipe.model` is left in eval mode and, when finished, with the averaged weights if there is an EMA: ready to be
     exported.
 
-    Raises `InputError` for an `out` that is in use, or settings that differ from those of the run to resume, and
-    `TextlensError` when the loss or its gradient is no longer finite.
+    Raises `InputError` for an `out` that is in use, settings that differ from those of the run to resume, and too many
+    unreadable items; `TextlensError` when the loss or its gradient is no longer finite.
     """
     # Told of a machine without an accelerator, for else it would not see the processes that torchrun started there.
     on_cpu = not torch.accelerator.is_available()
@@ -100,17 +105,18 @@ def train(
     with torch.random.fork_rng(devices=devices), stop_signals() as stop:
         run = _start(recipe, config, out, accelerator, resume)
         started, before = time.monotonic(), run.elapsed
-        batches = make_batches(recipe.batch, config, run.step, accelerator)
-        with progress_bar("steps", disable=not accelerator.is_main_process) as bar:
-            task = bar.add_task("training", total=config.steps, completed=run.step, note="")
+        bar = progress_bar("steps", disable=not accelerator.is_main_process)
+        with batches(recipe, config, run.step, accelerator) as parts, bar as shown:
+            task = shown.add_task("training", total=config.steps, completed=run.step, note="")
             while run.step < config.steps:
-                figures = _step(run, batches)
+                figures = _step(run, parts)
                 run.elapsed = before + time.monotonic() - started
-                bar.update(task, completed=run.step, note=f"loss {figures['loss']:.4f}")
-                _log(run, figures)
-                _evaluate(run)
+                shown.update(task, completed=run.step, note=f"loss {figures['loss']:.4f}")
                 over_time = max_minutes is not None and time.monotonic() - started >= 60 * max_minutes
-                paused = _anywhere(accelerator, over_time or stop.is_set())
+                paused = _agree(run, over_time or stop.is_set())
+                _log(run, figures)
+                if not paused or run.step == config.steps:  # who waits for the end does not wait for an evaluation
+                    _evaluate(run)
                 _save(run, now=paused)
                 if paused:
                     break
@@ -141,6 +147,8 @@ def _start(recipe: Recipe, config: LoopConfig, out: Path, accelerator: Accelerat
         remove_leftovers(out)
         drop_metrics_after(out, run.step)
     accelerator.wait_for_everyone()
+    if run.step and not any(line["kind"] == "eval" and line["step"] == run.step for line in read_metrics(out)):
+        _evaluate(run)  # which the pause left out, if it was due
     return run
 
 
@@ -160,19 +168,24 @@ def _train_mode(model: nn.Module) -> None:
             module.eval()
 
 
-def _step(run: _Run, batches: Iterator[tuple[list[int], Any]]) -> dict[str, float]:
+def _step(run: _Run, batches: Iterator[Part]) -> dict[str, float]:
     """One optimizer step over `accumulation` parts of the batch. Returns figures averaged over parts and processes."""
     began, config, accelerator = time.perf_counter(), run.config, run.accelerator
     rate = learning_rate_at(run.step, config.steps, config.learning_rate, config.min_learning_rate, config.warmup_steps)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    parts = [_backward(run, *next(batches)) for _ in range(config.accumulation)]
-    means = accelerator.reduce(torch.stack([torch.stack(list(part.values())) for part in parts]).mean(0), "mean")
+    parts = [next(batches) for _ in range(config.accumulation)]
+    run.skipped |= dict(item.split(": ", 1) for part in parts for item in part.skipped)
+    with _autocast(run):
+        shared = run.recipe.share(run.recipe.model, [part.batch for part in parts])
+    losses = [_backward(run, part, arguments) for part, arguments in zip(parts, shared, strict=True)]
+    means = accelerator.reduce(torch.stack([torch.stack(list(part.values())) for part in losses]).mean(0), "mean")
     norm = accelerator.clip_grad_norm_(list(run.parameters.values()), config.gradient_clip or math.inf)
-    figures = dict(zip(parts[0], means.tolist(), strict=True))
+    figures = dict(zip(losses[0], means.tolist(), strict=True))
     _check_finite(run, figures["loss"], float(norm))
     run.optimizer.step()
     run.optimizer.zero_grad()
+    run.recipe.after_step()
     if run.ema is not None:
         run.ema.update(run.step)
     run.step += 1
@@ -180,16 +193,20 @@ def _step(run: _Run, batches: Iterator[tuple[list[int], Any]]) -> dict[str, floa
     return {**figures, "learning_rate": rate, "gradient_norm": float(norm)}
 
 
-def _backward(run: _Run, indices: list[int], batch: Any) -> dict[str, Tensor]:
+def _backward(run: _Run, part: Part, shared: dict[str, Any]) -> dict[str, Tensor]:
     """Add the gradient of one part of the batch; returns its figures as detached float32 scalars."""
     device = run.accelerator.device
-    batch = send_to_device(batch, device, non_blocking=True)
-    # Not Accelerator(mixed_precision=…), which patches the model's `forward` and is set once for the whole process.
+    batch = send_to_device(part.batch, device, non_blocking=True)
     with run.accelerator.accumulate(run.model):
-        with torch.autocast(device.type, torch.bfloat16, enabled=run.config.precision == "bf16"):
-            figures = run.recipe.loss(run.model, batch, step=run.step, indices=indices)
+        with _autocast(run):
+            figures = run.recipe.loss(run.model, batch, step=run.step, indices=part.indices, **shared)
         run.accelerator.backward(figures["loss"])
     return {name: figure.detach().to(device, torch.float32).reshape(()) for name, figure in figures.items()}
+
+
+def _autocast(run: _Run) -> torch.autocast:
+    """Not Accelerator(mixed_precision=…), which patches the model's `forward` and is set once for the whole process."""
+    return torch.autocast(run.accelerator.device.type, torch.bfloat16, enabled=run.config.precision == "bf16")
 
 
 def _check_finite(run: _Run, loss: float, norm: float) -> None:
@@ -212,7 +229,7 @@ def _log(run: _Run, figures: dict[str, float]) -> None:
     run.window = (0, 0.0)
     if run.accelerator.is_main_process:
         speed = {"samples_per_second": steps * run.config.batch_size / seconds, "elapsed": run.elapsed}
-        append_metrics(run.out, "train", run.step, {**figures, **speed})
+        append_metrics(run.out, "train", run.step, {**figures, **speed, "skipped": run.num_skipped})
 
 
 def _evaluate(run: _Run) -> None:
@@ -250,7 +267,7 @@ def _save(run: _Run, now: bool) -> None:
         tensors["optimizer"] = optimizer_tensors(run.optimizer, run.parameters)
         if run.ema is not None:
             tensors["ema"] = {name: tensor.cpu().contiguous() for name, tensor in run.ema.average.items()}
-        state = {"step": run.step, "elapsed": run.elapsed, "config": asdict(run.config)}
+        state = {"step": run.step, "elapsed": run.elapsed, "config": asdict(run.config), "skipped": run.skipped}
         save_checkpoint(Checkpoint(state, tensors), run.out, run.config.keep_checkpoints)
     run.accelerator.wait_for_everyone()
 
@@ -269,6 +286,7 @@ def _restore(run: _Run, checkpoint: Checkpoint) -> None:
         elif name == f"cuda.{rank}" and run.accelerator.device.type == "cuda":
             torch.cuda.set_rng_state(state, run.accelerator.device)
     run.step, run.elapsed = checkpoint.state["step"], checkpoint.state["elapsed"]
+    run.skipped = dict(checkpoint.state.get("skipped", {})) if run.accelerator.is_main_process else {}
 
 
 def _check_same_settings(config: LoopConfig, saved: dict[str, Any]) -> None:
@@ -298,11 +316,25 @@ def _finish(run: _Run) -> TrainResult:
         run.ema.copy_to_model()
     run.recipe.model.eval()
     last = {line["kind"]: line for line in read_metrics(run.out)}
-    return TrainResult(finished, run.step, checkpoints(run.out)[-1], last.get("train", {}), last.get("eval", {}))
+    names = tuple(f"{key}: {reason}" for key, reason in run.skipped.items())
+    return TrainResult(finished, run.step, checkpoints(run.out)[-1], last.get("train", {}), last.get("eval", {}), names)
 
 
-def _anywhere(accelerator: Accelerator, flag: bool) -> bool:
-    """Whether any process says so: clocks and signals differ between them, and all must stop at the same step."""
-    if accelerator.num_processes == 1:
-        return flag
-    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)).item())
+def _agree(run: _Run, pause: bool) -> bool:
+    """Whether to pause now, in any process: clocks and signals differ, and all must stop at the same step.
+
+    The processes add up their unreadable items, too; `InputError` in all of them where there are too many.
+    """
+    run.num_skipped = len(run.skipped)
+    if run.accelerator.num_processes > 1:
+        totals = torch.tensor([float(pause), float(run.num_skipped)], device=run.accelerator.device)
+        anywhere, skipped = run.accelerator.reduce(totals).tolist()
+        pause, run.num_skipped = anywhere > 0, int(skipped)
+    source = run.recipe.source
+    if source is not None and source.size is not None and run.num_skipped > source.max_bad * source.size:
+        shown = "; ".join(f"{key}: {reason}" for key, reason in list(run.skipped.items())[:5]) or "see other processes"
+        raise InputError(
+            f"{run.num_skipped} of {source.size} items cannot be read, more than max_bad={source.max_bad:g} of them: "
+            f"{shown}. Mend or remove them, or raise data.max_bad."
+        )
+    return pause

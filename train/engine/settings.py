@@ -1,35 +1,119 @@
-"""Settings files (YAML) and the training record (`training.json`) that goes with every set of trained weights."""
+"""Settings: typed dataclasses, read from YAML files in which every error names file and key.
+
+A file may hold `stages:`, a list. What stands beside it belongs to every stage; a stage says what is different, and
+goes on from the model of the stage before unless it names another `start`. `base: other.yaml` takes another file's
+settings and changes them.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
-import platform
-import subprocess
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar, dataclass_transform, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as typed_dataclass
 
 from ...errors import InputError
-
-if TYPE_CHECKING:
-    from .loop import TrainResult
 
 Config = TypeVar("Config")
 
 
-def read_settings(config_class: type[Config], path: Path) -> Config:
-    """A dataclass of settings from a YAML file; unknown and missing names are errors that list the valid ones.
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def settings(cls: type[Config]) -> type[Config]:
+    """A frozen dataclass whose fields are checked by their types; unknown names and wrong values raise `InputError`."""
+    typed: Any = typed_dataclass(frozen=True, config=ConfigDict(extra="forbid"))(cls)
+    build: Callable[..., None] = typed.__init__
 
-    `base: other.yaml` takes that file's settings (its path is relative to this one) and changes what stands beside it,
-    in mappings such as `loop` name by name.
-    """
+    @functools.wraps(build)
+    def checked(self: Any, *args: Any, **values: Any) -> None:
+        try:
+            build(self, *args, **values)
+        except ValidationError as error:
+            raise InputError(f"{cls.__name__}: {explained(error, cls)}") from None
+
+    typed.__init__ = checked
+    return typed  # type: ignore[no-any-return]
+
+
+def parse(config_class: type[Config], values: Any, where: str = "") -> Config:
+    """`config_class` of a mapping as YAML or JSON holds it: no text is taken for a number. where: begins the error."""
+    try:
+        return TypeAdapter(config_class).validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        raise InputError(f"{where}{': ' * bool(where)}{explained(error, config_class)}") from None
+
+
+def explained(error: ValidationError, config_class: type) -> str:
+    """All errors in one line: "loop.learning_rate is '5e-4'; expected a number ..."."""
+    return "; ".join(_explained(one, config_class) for one in error.errors(include_url=False))
+
+
+def _explained(error: Any, config_class: type) -> str:
+    kind, place = error["type"], ".".join(str(part) for part in error["loc"] if not str(part).startswith("function-"))
+    if kind == "unexpected_keyword_argument":
+        return f"unknown key {place!r}; expected {', '.join(_names(config_class, error['loc'][:-1]))}"
+    if kind == "missing":
+        return f"{place} is missing"
+    if kind == "value_error":  # raised by a check of ours, whose message is whole
+        return f"{f'{place}: ' * bool(place)}{error['ctx']['error']}"
+    expected = error["msg"][0].lower() + error["msg"][1:]
+    hint = " (YAML takes a number such as 5e-4 for text: write 5.0e-4)" if _number_as_text(error["input"]) else ""
+    return f"{place} is {error['input']!r}; {expected}{hint}"
+
+
+def _number_as_text(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and float(value) is not None
+    except ValueError:
+        return False
+
+
+def _names(config_class: Any, place: tuple[Any, ...]) -> list[str]:
+    """The fields of the settings that stand at a place of the file."""
+    for part in place:
+        config_class = get_type_hints(config_class).get(str(part), config_class)
+    return [one.name for one in fields(config_class)]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of a recipe: where it goes and what its settings are. `values`: the settings before they are checked."""
+
+    out: Path
+    values: Mapping[str, Any]
+
+    def settings(self, config_class: type[Config], path: Path) -> Config:
+        """Raises `InputError` that names `path` and the key."""
+        return parse(config_class, dict(self.values), str(path))
+
+
+def read_settings(config_class: type[Config], path: Path) -> Config:
+    """The settings of a file with one stage. Raises `InputError` that names the file and the key."""
+    stages = read_stages(path, Path("runs"))
+    if len(stages) > 1:
+        raise InputError(f"{path} has {len(stages)} stages; expected settings of one")
+    return stages[0].settings(config_class, path)
+
+
+def read_stages(path: Path, out: Path) -> list[Stage]:
+    """The stages of a file: in `out` itself where it has no `stages:`, else in out/stage-1, out/stage-2, ..."""
     values = _load(path)
-    known = {f.name: f for f in fields(config_class)}  # type: ignore[arg-type]
-    required = {name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
-    if not isinstance(values, dict) or set(values) - set(known) or required - set(values):
-        got = sorted(values) if isinstance(values, dict) else type(values).__name__
-        raise InputError(f"{path} holds {got}; expected {', '.join(known)} (required: {', '.join(sorted(required))})")
-    return config_class(**values)
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds {type(values).__name__}; expected names of settings with their values")
+    if "stages" not in values:
+        return [Stage(out, values)]
+    changes = values.pop("stages")
+    if not isinstance(changes, list) or not changes or not all(isinstance(change, dict) for change in changes):
+        raise InputError(f"{path}: stages is {changes!r}; expected a list of settings, one entry for each stage")
+    stages: list[Stage] = []
+    for number, change in enumerate(changes, 1):
+        before = {"start": str(stages[-1].out / "model")} if stages else {}
+        stages.append(Stage(out / f"stage-{number}", _merged(values | before, change)))
+    return stages
 
 
 def _load(path: Path, above: tuple[Path, ...] = ()) -> Any:
@@ -40,7 +124,7 @@ def _load(path: Path, above: tuple[Path, ...] = ()) -> Any:
         raise InputError(f"{path} is its own base, by way of {above[-1]}; expected a base that stands on its own")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"cannot read settings from {path}: {error}") from error
     if not isinstance(values, dict) or "base" not in values:
         return values
@@ -48,51 +132,9 @@ def _load(path: Path, above: tuple[Path, ...] = ()) -> Any:
     return _merged(base, values) if isinstance(base, dict) else base
 
 
-def _merged(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:
+def _merged(base: Mapping[Any, Any], changes: Mapping[Any, Any]) -> dict[Any, Any]:
     """Mappings in both are merged in turn; anything else is replaced."""
-    return base | {
+    return {**base} | {
         name: _merged(base[name], value) if isinstance(value, dict) and isinstance(base.get(name), dict) else value
         for name, value in changes.items()
     }
-
-
-def current_commit() -> str:
-    """The commit of the code that runs, "-dirty" behind it where tracked files differ; "unknown" without git."""
-    here = Path(__file__).resolve().parent
-    command = ("git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
-
-
-def _device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
-
-
-def write_training_record(
-    folder: Path, recipe: str, settings: dict[str, Any], commit: str, result: TrainResult
-) -> None:
-    """Write `training.json`: recipe, settings, seed, commit, steps, device, time in minutes and final metrics.
-
-    Of a second stage (settings with a `start` folder) it holds the record of the stage before, as `started_from`.
-    """
-    import torch
-
-    record = {
-        "recipe": recipe,
-        "settings": settings,
-        "seed": settings["loop"].get("seed", 0),
-        "commit": commit,
-        "steps": result.step,
-        "device": _device(),
-        "torch": torch.__version__,
-        "minutes": round(float(result.metrics.get("elapsed", 0.0)) / 60, 1),
-        "final_metrics": {"train": result.metrics, "validation": result.evaluation},
-    }
-    before = Path(settings.get("start") or "") / "training.json"
-    if settings.get("start") and before.exists():
-        record["started_from"] = json.loads(before.read_text(encoding="utf-8"))
-    (folder / "training.json").write_text(json.dumps(record, indent=1, default=list) + "\n", encoding="utf-8")

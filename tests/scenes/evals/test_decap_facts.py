@@ -5,7 +5,7 @@ import torch
 from textlens.encoders.clip.clip import Clip
 from textlens.encoders.decap.decap_encoder import Decap, DecapConfig
 from textlens.errors import InputError
-from textlens.evals.caption_metrics import java_runs
+from textlens.metrics.caption_metrics import java_runs
 from textlens.scenes.evals import decap_facts as evaluation
 from textlens.scenes.evals.decap_facts import Row
 from textlens.scenes.facts import KINDS, facts_of
@@ -39,7 +39,7 @@ def decap(clip: Clip) -> Decap:
 def _without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """Java takes seconds to start, and is tested with the metrics themselves."""
     java_runs.cache_clear()
-    monkeypatch.setattr("textlens.evals.caption_metrics.java_runs", lambda: False)
+    monkeypatch.setattr("textlens.metrics.caption_metrics.java_runs", lambda: False)
 
 
 def test_true_captions_score_the_highest_and_the_floor_below(decap: Decap, clip: Clip) -> None:

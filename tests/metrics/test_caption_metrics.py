@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from textlens.errors import InputError
-from textlens.evals.caption_metrics import _plain_tokenize, _ptb_tokenize, caption_scores, java_runs
+from textlens.metrics.caption_metrics import _plain_tokenize, _ptb_tokenize, caption_scores, java_runs
 
 needs_java = pytest.mark.skipif(not java_runs(), reason="needs Java")
 

@@ -1,0 +1,141 @@
+"""Scenes as a source to train on: endless fresh ones, or a fixed number that come round again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
+from functools import cached_property
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ..errors import InputError
+from ..train.data.base import DataSource, Sample
+from ..train.data.order import epoch_position
+from ..train.engine.randomness import sample_rng
+from ..train.engine.settings import settings
+from .captions import STYLES, captions
+from .facts import score_texts
+from .rendering import render
+from .scene import MAX_OBJECTS, Scene, scene_at, scene_rng, vary_scene
+
+_OBJECTS = 1  # stream of random numbers
+FACTS = ("noun", "colour", "place", "background", "pair")  # whose F1 is reported
+
+
+@settings
+class SceneData:
+    """Settings of the source "scenes"."""
+
+    source: Literal["scenes"] = "scenes"
+    styles: Mapping[str, float] = field(default_factory=lambda: {"descriptive": 1.0})  # caption styles and weights
+    split: str = "train"
+    number: Annotated[int, Field(ge=0)] = 0  # of scenes that come round again; 0: fresh scenes without end
+    seed: int = 0  # which captions a list of them has
+    one_object: Annotated[float, Field(ge=0, le=1)] = 0.0  # share with one object, beside the quarter by chance
+    # {most objects: sample number until which no scene has more}; {} shows 1-4 objects from the start
+    curriculum: Mapping[int, int] = field(default_factory=dict)
+    # so many samples in a row show one scene, all but the first varied: told apart only by looking closely
+    near_duplicates: Annotated[int, Field(ge=1)] = 1
+    held_out_objects: Annotated[int, Field(ge=1, le=MAX_OBJECTS)] = MAX_OBJECTS  # at most, in held-out scenes
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.styles) - set(STYLES))
+        if unknown or sum(self.styles.values()) <= 0:
+            raise InputError(
+                f"caption styles {unknown or dict(self.styles)}; expected positive weights of {', '.join(STYLES)}"
+            )
+        if self.number and self.near_duplicates > 1:
+            raise InputError("near_duplicates needs scenes without end; set number to 0")
+
+    def open(self, *, image_size: int, texts: bool = True) -> SceneSource:
+        """The source; scenes are drawn with `image_size` pixels a side."""
+        return SceneSource(self, image_size)
+
+
+class SceneSource(DataSource):
+    """Scenes of a split with a caption each. Held out are scenes of the split "val"."""
+
+    def __init__(self, data: SceneData, image_size: int = 64) -> None:
+        super().__init__()
+        self.data, self.image_size = data, image_size
+        self.size = data.number or None
+        self.evaluators = (SceneFacts(self),)
+
+    def row(self, index: int, seed: int) -> int:
+        if self.size is None:
+            return index
+        limits = [most for most, until in self.data.curriculum.items() if index < until]
+        if not limits:
+            return epoch_position(index, self.size, seed)
+        allowed = np.flatnonzero(self._objects <= min(limits))
+        return int(allowed[epoch_position(index, len(allowed), seed)])
+
+    def read(self, row: int, index: int, seed: int, *, image: bool = True) -> Sample:
+        rng = sample_rng(seed, index)
+        scene = self._endless(row, seed, rng) if self.size is None else self.scene(row)
+        style = rng.choices(tuple(self.data.styles), tuple(self.data.styles.values()))[0]
+        return self._sample(f"scene {row}", row, scene, captions(scene, style, rng), style, image)
+
+    def scene(self, row: int) -> Scene:
+        """Scene number `row` of those that come round again."""
+        return scene_at(row, self.data.split, num_objects=int(self._objects[row]))
+
+    def held_out(self, number: int) -> list[Sample]:
+        """Scenes of the split "val" with descriptive captions."""
+        return [
+            self._sample(f"held-out scene {row}", row, scene, captions(scene, "descriptive", sample_rng(0, row)))
+            for row, scene in enumerate(map(self.held_out_scene, range(number)))
+        ]
+
+    def held_out_scene(self, row: int) -> Scene:
+        """With a limit on objects each number up to it comes equally often."""
+        most = self.data.held_out_objects
+        return scene_at(row, "val", num_objects=1 + row % most if most < MAX_OBJECTS else None)
+
+    def captions(self) -> Iterator[str]:
+        """One caption of each of `number` scenes, its style drawn with the weights."""
+        if not self.size:
+            raise InputError("data.number is 0; expected how many scenes to caption")
+        for row in range(self.size):
+            rng = scene_rng(self.data.split, self.data.seed, row, "captions")
+            (style,) = rng.choices(list(self.data.styles), weights=list(self.data.styles.values()))
+            yield captions(scene_at(row, self.data.split, self.data.seed), style, rng)
+
+    def _endless(self, index: int, seed: int, rng: random.Random) -> Scene:
+        """`rng` is that of sample `index`: it draws the number of objects, then goes on to the caption."""
+        data = self.data
+        first = index - index % data.near_duplicates
+        own = rng if index == first else sample_rng(seed, first)
+        limits = [objects for objects, until in data.curriculum.items() if first < until]
+        if data.one_object and own.random() < data.one_object:
+            limits.append(1)
+        scene = scene_at(first, data.split, seed, own.randint(1, min(limits)) if limits else None)
+        return scene if index == first else vary_scene(scene, rng, data.split)
+
+    def _sample(self, key: str, row: int, scene: Scene, text: str, style: str = "", image: bool = True) -> Sample:
+        from PIL import Image
+
+        shown = Image.fromarray(render(scene, self.image_size)) if image else None
+        return Sample(key, row, shown, text, (text,), style)
+
+    @cached_property
+    def _objects(self) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
+        """(N,) how many objects each scene shows."""
+        draws = (sample_rng(0, row, _OBJECTS) for row in range(self.data.number))
+        one = self.data.one_object
+        return np.array([1 if rng.random() < one else rng.randint(1, MAX_OBJECTS) for rng in draws], np.int8)
+
+
+class SceneFacts:
+    """F1 of the facts that texts state about held-out scenes."""
+
+    def __init__(self, source: SceneSource) -> None:
+        self.source = source
+
+    def score_texts(self, texts: Sequence[str], samples: Sequence[Sample]) -> dict[str, float]:
+        """ "noun_f1", "colour_f1", ... of the kinds in `FACTS`."""
+        scores = score_texts(texts, [self.source.held_out_scene(sample.row) for sample in samples])
+        return {f"{kind}_f1": scores[kind].f1 for kind in FACTS}

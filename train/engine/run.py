@@ -1,0 +1,109 @@
+"""Run a recipe from its settings file: train every stage, save the model, and write its training.json."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from ...errors import InputError
+from .loop import TrainResult, train
+from .recipe import Recipe
+from .settings import read_stages
+
+RECORD = "training.json"
+
+
+def run_file(
+    recipe_class: type[Recipe], path: Path, out: Path, *, resume: bool = False, max_minutes: float | None = None
+) -> TrainResult:
+    """Run every stage of the settings file `path`; the finished model is in `out/model`.
+
+    With `resume`, stages that are done are passed over and the one that was stopped goes on.
+    """
+    stages = read_stages(path, out)
+    configs = [stage.settings(recipe_class.config_class, path) for stage in stages]  # all errors before any training
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty. Use --resume to go on with the run in it, or name another folder.")
+    end = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+    for stage, config in zip(stages, configs, strict=True):
+        done = (stage.out / "model" / RECORD).exists()
+        if done and stage is not stages[-1]:
+            continue
+        minutes = None if end is None else max(0.0, (end - time.monotonic()) / 60)
+        result = run(recipe_class, config, stage.out, cache=out.parent / "cache", resume=resume, max_minutes=minutes)
+        if not result.finished:
+            return result
+    if len(stages) > 1 and PartialState().is_main_process:
+        shutil.copytree(stages[-1].out / "model", out / "model", dirs_exist_ok=True)
+    return result
+
+
+def run(
+    recipe_class: type[Recipe],
+    config: Any,
+    out: Path,
+    *,
+    cache: Path | None = None,
+    resume: bool = False,
+    max_minutes: float | None = None,
+) -> TrainResult:
+    """Train by a recipe in `out`; once all steps are done the model is in `out/model`, with its training.json.
+
+    cache: folder for what runs may share, "cache" beside `out` unless given. Other arguments: `loop.train`.
+    """
+    commit = current_commit()  # of the code that trains, not of what is there hours later
+    recipe = recipe_class(config, cache or out.parent / "cache")  # type: ignore[call-arg]
+    result = train(recipe, config.loop, out, resume=resume, max_minutes=max_minutes)
+    if result.finished and PartialState().is_main_process:
+        (out / "model").mkdir(exist_ok=True)
+        recipe.save(out / "model")
+        write_record(out / "model", recipe, commit, result)
+    PartialState().wait_for_everyone()
+    return result
+
+
+def write_record(folder: Path, recipe: Recipe, commit: str, result: TrainResult) -> None:
+    """`training.json`: recipe, settings, seed, commit, steps, device, minutes, final metrics; of a later stage the
+    record of the one before, as `started_from`."""
+    import torch
+
+    config = asdict(recipe.config)
+    record = {
+        "recipe": recipe.name,
+        "settings": {**config, **recipe.record()},
+        "seed": recipe.config.loop.seed,
+        "commit": commit,
+        "steps": result.step,
+        "device": _device(),
+        "torch": torch.__version__,
+        "minutes": round(float(result.metrics.get("elapsed", 0.0)) / 60, 1),
+        "final_metrics": {"train": result.metrics, "validation": result.evaluation},
+    }
+    before = Path(config.get("start") or "") / RECORD
+    if config.get("start") and before.exists():
+        record["started_from"] = json.loads(before.read_text(encoding="utf-8"))
+    (folder / RECORD).write_text(json.dumps(record, indent=1, default=list) + "\n", encoding="utf-8")
+
+
+def current_commit() -> str:
+    """The commit of the code that runs, "-dirty" behind it where tracked files differ; "unknown" without git."""
+    here = Path(__file__).resolve().parent
+    command = ("git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"

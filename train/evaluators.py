@@ -1,0 +1,30 @@
+"""What a recipe measures on held-out samples of any source, beside its own losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..metrics.caption_metrics import caption_scores
+from ..metrics.retrieval import image_text_recall
+from .data.base import DataSource, Sample
+
+
+def text_figures(source: DataSource, texts: Sequence[str], samples: Sequence[Sample]) -> dict[str, float]:
+    """One text for each held-out sample: CIDEr-D and BLEU-4 against its captions, where it has any, x 100, and what
+    the source's own evaluators say."""
+    figures: dict[str, float] = {}
+    if samples and all(sample.texts for sample in samples):
+        scores = caption_scores(texts, [list(sample.texts) for sample in samples], ("CIDEr-D", "BLEU-4")).scores
+        figures |= {"cider_d": 100 * scores["CIDEr-D"], "bleu_4": 100 * scores["BLEU-4"]}
+    for evaluator in source.evaluators:
+        figures |= evaluator.score_texts(texts, samples)
+    return figures
+
+
+def retrieval_figures(images: Tensor, texts: Tensor, samples: Sequence[Sample]) -> dict[str, float]:
+    """R@1, R@5 and R@10 both ways, in percent. images (N, D); texts (M, D), all captions of the samples in order."""
+    owner = torch.tensor([number for number, sample in enumerate(samples) for _ in sample.texts])
+    return image_text_recall(images.cpu(), texts.cpu(), owner)
