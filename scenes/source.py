@@ -62,6 +62,7 @@ class SceneSource(DataSource):
         super().__init__()
         self.data, self.image_size = data, image_size
         self.size = data.number or None
+        self.identity = f"scenes {data.split} {data.number} {data.one_object} {image_size}"
         self.evaluators = (SceneFacts(self),)
 
     def row(self, index: int, seed: int) -> int:

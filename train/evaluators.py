@@ -17,7 +17,7 @@ def text_figures(source: DataSource, texts: Sequence[str], samples: Sequence[Sam
     the source's own evaluators say."""
     figures: dict[str, float] = {}
     if samples and all(sample.texts for sample in samples):
-        scores = caption_scores(texts, [list(sample.texts) for sample in samples], ("CIDEr-D", "BLEU-4")).scores
+        scores = caption_scores(texts, [sample.texts for sample in samples], meteor=False).scores
         figures |= {"cider_d": 100 * scores["CIDEr-D"], "bleu_4": 100 * scores["BLEU-4"]}
     for evaluator in source.evaluators:
         figures |= evaluator.score_texts(texts, samples)

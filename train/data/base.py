@@ -56,12 +56,14 @@ class DataSource(ABC):
     """
 
     size: int | None = None  # training items; None for no end
+    identity: str = ""  # says which items these are, for caches of what is computed from them
     max_bad: float = 0.01  # share of the items that may be unreadable
     crop_scale: tuple[float, float] | None = None  # area of the random crops that training should see; None for none
     evaluators: Sequence[Evaluator] = ()
 
     def __init__(self) -> None:
         self._skipped: list[str] = []  # "key: reason", since `take_skipped`
+        self.unreadable: dict[int, str] = {}  # row -> "key: reason" of items that a cache found unreadable
 
     @abstractmethod
     def row(self, index: int, seed: int) -> int:
@@ -83,8 +85,11 @@ class DataSource(ABC):
         """Sample number `index`, which may exceed the size of the data, of the run with this seed: always the same."""
         for attempt in range(_ATTEMPTS):
             other = sample_seed(seed, index, _REPLACEMENT + attempt) % (self.size or 2**40) if attempt else index
+            row = self.row(other, seed)
             try:
-                return self.read(self.row(other, seed), index, seed, image=image)
+                if row in self.unreadable:
+                    raise UnreadableItemError(self.unreadable[row])
+                return self.read(row, index, seed, image=image)
             except UnreadableItemError as error:
                 self._skipped.append(str(error))
         raise InputError(f"{_ATTEMPTS} items in a row cannot be read; the last: {self._skipped[-1]}")

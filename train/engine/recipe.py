@@ -86,7 +86,7 @@ class Recipe(ABC):
         """
         return [{} for _ in parts]
 
-    def after_step(self) -> None:
+    def after_step(self) -> None:  # noqa: B027 - most recipes need nothing here
         """What has to hold for the weights after each optimizer step, such as a cap on a scale."""
 
     def record(self) -> dict[str, Any]:
