@@ -2,4 +2,5 @@
 
 SOURCES = {"scenes": "textlens.scenes.source:SceneData"}
 RECIPES = {"language-model": "textlens.scenes.language_model.language_model:LanguageModelRecipe"}
+TOKENIZERS = {"scenes": "textlens.scenes.tokenizer:build_tokenizer"}
 COMMANDS = {"scenes": "textlens.scenes.command:scenes"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...errors import InputError, TextlensError
 from .recipe import LoopConfig, Recipe
+
+_LEAVE = signal.SIGUSR1
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def batches(recipe: Recipe, config: LoopConfig, start: int, accelerator: Acceler
         collate_fn=_unchanged,
         num_workers=config.num_workers,
         multiprocessing_context=_context() if config.num_workers else None,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=_set_signals,
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator(),  # else the loader would draw from, and so change, the global one
     )
@@ -87,7 +91,17 @@ def batches(recipe: Recipe, config: LoopConfig, start: int, accelerator: Acceler
     try:
         yield _raising(made)
     finally:
-        for worker in workers:  # they ignore SIGTERM, and only read
+        _end(workers)
+
+
+def _end(workers: Iterable[Any]) -> None:
+    """A worker ends at once by the signal that is ours, with exit code 0; torch takes any other code for a fault."""
+    for worker in workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, _LEAVE)
+    for worker in workers:
+        worker.join(timeout=5)
+        if worker.is_alive():  # stuck in a decoder or a file system
             worker.kill()
 
 
@@ -107,7 +121,8 @@ def _unchanged(part: Any) -> Any:
     return part
 
 
-def _ignore_signals(worker: int) -> None:
+def _set_signals(worker: int) -> None:
     """Ctrl-C reaches the whole group; workers must last until the trainer has finished its step, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(_LEAVE, lambda number, frame: os._exit(0))
