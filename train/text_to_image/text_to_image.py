@@ -110,18 +110,13 @@ class TextToImageRecipe(Recipe):
         """The mean squared error of the prediction, weighted where the settings say so."""
         hidden = self.hidden_states(batch["ids"])  # (B, L) -> (B, L, D)
         latents = batch["latents"] if self.cache else encode(self.vae.to(hidden.device), batch["pixels"])
-        noise, timesteps = self._noise(latents, indices)
-        errors = self.errors(model, latents, hidden, noise, timesteps)
+        seed, (low, high) = self.config.loop.seed, self.timesteps
+        timesteps = (low + sample_integers(high - low, seed, indices, _TIMESTEP)).to(hidden.device)
+        noise = sample_noise(latents.shape[1:], seed, indices, _NOISE).to(hidden.device)
+        errors = self.errors(model, latents, hidden, noise, timesteps)  # (B,)
         if self.config.min_snr is not None:
             errors = errors * min_snr_weights(self.scheduler, timesteps, self.config.min_snr)
         return {"loss": errors.mean()}
-
-    def _noise(self, latents: Tensor, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(B, C, h, w) and timesteps (B,), keyed by sample."""
-        seed, (low, high) = self.config.loop.seed, self.timesteps
-        timesteps = low + sample_integers(high - low, seed, indices, _TIMESTEP)
-        noise = sample_noise(latents.shape[1:], seed, indices, _NOISE)
-        return noise.to(latents.device), timesteps.to(latents.device)
 
     def errors(self, model: nn.Module, latents: Tensor, hidden: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """(B,) squared error of the prediction from latents and noise (B, C, h, w), text (B, L, D), timesteps (B,)."""
@@ -240,7 +235,7 @@ def save_pipeline(folder: Path, modules: Mapping[str, nn.Module], tokenizer: Any
 
 def _load_autoencoder(source: str) -> Any:
     try:
-        return AutoencoderKL.from_pretrained(source, dtype=torch.float32)
+        return AutoencoderKL.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise InputError(
             f"no AutoencoderKL could be loaded from {source!r} ({error}); expected a hub id, or a folder that "

@@ -69,17 +69,23 @@ def _checked_tower(clip: Clip) -> Any:
         raise InputError(
             f"{clip.name} has a text tower of {found}; expected open_clip's own TextTransformer, of a CoCa"
         )
-    if tower.cls_emb is not None:
-        raise InputError(f"{clip.name} appends a class token to its texts (embed_cls); CLIPTextModel has none")
-    if tower.attn_mask is None:
-        raise InputError(f"{clip.name} reads its texts both ways (no_causal_mask); CLIPTextModel is causal")
-    for block in tower.transformer.resblocks:
-        if type(block) is not ResidualAttentionBlock or not isinstance(block.ls_1, nn.Identity):
-            raise InputError(f"{clip.name} has text blocks with scales of their own; expected open_clip's plain blocks")
-        activation = block.mlp.gelu
-        if type(activation) not in _ACTIVATIONS or getattr(activation, "approximate", "none") != "none":
-            raise InputError(f"{clip.name} has the activation {activation}; expected GELU or QuickGELU")
+    unlike = {
+        "a class token (embed_cls)": tower.cls_emb is not None,
+        "no causal mask (no_causal_mask)": tower.attn_mask is None,
+        "blocks that are custom, scaled or of an activation other than (Quick)GELU": not all(
+            map(_is_plain, tower.transformer.resblocks)
+        ),
+    }
+    if any(unlike.values()):
+        found = " and ".join(what for what, present in unlike.items() if present)
+        raise InputError(f"{clip.name} has a text tower with {found}, which CLIPTextModel cannot be")
     return tower
+
+
+def _is_plain(block: Any) -> bool:
+    if type(block) is not ResidualAttentionBlock or not isinstance(block.ls_1, nn.Identity):
+        return False
+    return type(block.mlp.gelu) in _ACTIVATIONS and getattr(block.mlp.gelu, "approximate", "none") == "none"
 
 
 def _checked_tokenizer(clip: Clip) -> CLIPTokenizer:

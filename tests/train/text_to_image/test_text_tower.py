@@ -116,9 +116,9 @@ def test_the_export_shares_no_weights_with_the_clip(clip):
     ("text", "message"),
     [
         ({"embed_cls": True}, "class token"),
-        ({"no_causal_mask": True}, "both ways"),
-        ({"ls_init_value": 1e-5}, "plain blocks"),
-        ({"block_type": "custom"}, "plain blocks"),
+        ({"no_causal_mask": True}, "no causal mask"),
+        ({"ls_init_value": 1e-5}, "custom, scaled"),
+        ({"block_type": "custom"}, "custom, scaled"),
         ({"act_kwargs": {"approximate": "tanh"}}, "activation"),
     ],
 )
