@@ -64,13 +64,12 @@ class AutoencoderRecipe(Recipe):
     config_class = AutoencoderConfig
 
     def __init__(self, config: AutoencoderConfig, cache: Path) -> None:
-        self.config = config
+        self.config, self.image_size = config, int(config.vae["sample_size"])
+        self.source: DataSource = config.data.open(image_size=self.image_size, texts=False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.loop.seed)
             self.vae: Any = AutoencoderKL.from_config(dict(config.vae))  # diffusers declares no types
-        self.image_size = int(config.vae["sample_size"])
         self.model: nn.Module = AutoencoderObjective(self.vae)
-        self.source: DataSource = config.data.open(image_size=self.image_size, texts=False)
 
     def batch(self, indices: Sequence[int], seed: int) -> Tensor:
         """images (B, 3, H, W) in [-1, 1], randomly cropped where the source says so."""

@@ -78,6 +78,7 @@ class TextToImageRecipe(Recipe):
 
     def __init__(self, config: TextToImageConfig, cache: Path) -> None:
         self.config = config
+        self.source: DataSource = config.data.open()  # first: its errors should not wait for the models
         if config.start:
             pipeline = load_pipeline(config.start, **WITHOUT_CHECKER)
             vae, text_encoder, self.tokenizer = pipeline.vae, pipeline.text_encoder, pipeline.tokenizer
@@ -91,7 +92,7 @@ class TextToImageRecipe(Recipe):
         self.vae, self.text_encoder = _frozen(vae), _frozen(text_encoder)
         self.image_size: int = unet.config["sample_size"] * latent_factor(vae)
         self.timesteps = checked_timesteps(config.timestep_range, self.scheduler.config.num_train_timesteps)
-        self.source: DataSource = config.data.open(image_size=self.image_size)
+        self.source.image_size = self.image_size
         cached = config.cache_latents and self.source.size is not None
         self.cache = LatentCache(self.source, self.vae, self.image_size, cache) if cached else None
 

@@ -74,7 +74,7 @@ def test_evaluation_is_of_held_out_images(tmp_path):
 
 def test_texts_are_not_asked_for(tmp_path):
     class Images(TinyData):
-        def open(self, *, image_size: int, texts: bool = True) -> TinySource:
+        def open(self, *, image_size: int = 0, texts: bool = True) -> TinySource:
             assert not texts
             return TinySource(self)
 

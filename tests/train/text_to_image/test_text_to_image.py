@@ -372,6 +372,15 @@ def test_bad_settings_are_errors(config, make, folder):
         new_scheduler({"beta_schedule": "loud"})
 
 
+def test_errors_of_the_data_do_not_wait_for_the_models(make, tmp_path):
+    class Missing(TinyData):
+        def open(self, **settings):
+            raise InputError("no photos there")
+
+    with pytest.raises(InputError, match="no photos there"):
+        make(data=Missing(), clip=str(tmp_path / "no-clip-either"))
+
+
 def test_a_settings_file_may_name_scenes_and_stages(folder, tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_text(
