@@ -91,7 +91,7 @@ class DecapRecipe(Recipe):
         self.clip = self.load_clip()
         check_max_tokens(self.clip, config.max_tokens)
         self.source = config.data.open(image_size=self.clip.image_size[0], texts=True)
-        held_out = [sample for sample in self.source.held_out(config.validation) if sample.text]
+        held_out = [sample for sample in self.source.held_out(config.validation) if sample.text.strip()]
         self.captions = training_captions(self.source, held_out, config.without_words)
         self.embeddings = cached_embeddings(self.captions, self.clip, cache / "text-embeddings")
         self.memory_rows = self._draw_memory_rows()
@@ -192,12 +192,13 @@ class DecapRecipe(Recipe):
         return place if place < len(self.memory_rows) and self.memory_rows[place] == row else -1
 
     def _embed_held_out(self, samples: Sequence[Sample]) -> None:
-        """Keep embeddings and ids of the held-out items, not their images."""
+        """Embeddings and ids of the held-out items; their images are not kept, and blank captions not scored."""
         images = [sample.image for sample in samples if sample.image is not None]
         self.image_embeddings = self.clip.embed_images(images).cpu()  # (I, D)
-        self.held_out = [replace(sample, image=None) for sample in samples]
+        texts = [one_line(sample.text) for sample in samples]
+        captions = [tuple(filter(None, map(one_line, sample.texts))) for sample in samples]
+        self.held_out = [replace(one, image=None, texts=own) for one, own in zip(samples, captions, strict=True)]
         self.pictured = [kept for kept, sample in zip(self.held_out, samples, strict=True) if sample.image is not None]
-        texts = [sample.text for sample in samples]
         self.held_out_embeddings = self.clip.embed_texts(texts).float().cpu()  # (M, D)
         self.held_out_ids = padded(*caption_ids(texts, self.clip, self.config.max_tokens))
 
