@@ -88,9 +88,10 @@ class DecapRecipe(Recipe):
 
     def __init__(self, config: DecapTraining, cache: Path) -> None:
         self.config = config
+        self.source = config.data.open(texts=True)
         self.clip = self.load_clip()
+        self.source.image_size = self.clip.image_size[0]
         check_max_tokens(self.clip, config.max_tokens)
-        self.source = config.data.open(image_size=self.clip.image_size[0], texts=True)
         held_out = [sample for sample in self.source.held_out(config.validation) if sample.text.strip()]
         self.captions = training_captions(self.source, held_out, config.without_words)
         self.embeddings = cached_embeddings(self.captions, self.clip, cache / "text-embeddings")
@@ -112,7 +113,7 @@ class DecapRecipe(Recipe):
         if self.config.noise_std:
             noise = sample_noise((embeddings.shape[1],), seed, indices, stream=_NOISE)
             embeddings = F.normalize(embeddings + self.config.noise_std * noise, dim=-1)
-        # Tokenised here: 10 million captions' ids would fill 1.6 GB, and a worker needs 5 ms for 128 captions.
+        # Tokenised here: 10 million captions' ids would fill 1.6 GB, and 128 captions take a worker 6 ms.
         ids, labels = padded(*caption_ids([self.captions[row] for row in rows], self.clip, self.config.max_tokens))
         own_entry = torch.tensor([self._entry(row) for row in rows])
         return {"embeddings": embeddings, "ids": ids, "labels": labels, "own_entry": own_entry}
@@ -158,9 +159,9 @@ class DecapRecipe(Recipe):
             "exact_match_projected": self._exact_match(texts),
         }
         figures |= _named("text", text_figures(self.source, texts, self.held_out))
-        if self.pictured:
+        if len(self.image_embeddings):
             texts = self.write(self.project(self.image_embeddings.to(embeddings.device)))
-            figures |= _named("image", text_figures(self.source, texts, self.pictured))
+            figures |= _named("image", text_figures(self.source, texts, self.held_out))
         return figures
 
     def save(self, folder: Path) -> None:
@@ -193,12 +194,11 @@ class DecapRecipe(Recipe):
 
     def _embed_held_out(self, samples: Sequence[Sample]) -> None:
         """Embeddings and ids of the held-out items; their images are not kept, and blank captions not scored."""
-        images = [sample.image for sample in samples if sample.image is not None]
+        images = [sample.image for sample in samples if sample.image is not None]  # of all of them or of none
         self.image_embeddings = self.clip.embed_images(images).cpu()  # (I, D)
         texts = [one_line(sample.text) for sample in samples]
         captions = [tuple(filter(None, map(one_line, sample.texts))) for sample in samples]
         self.held_out = [replace(one, image=None, texts=own) for one, own in zip(samples, captions, strict=True)]
-        self.pictured = [kept for kept, sample in zip(self.held_out, samples, strict=True) if sample.image is not None]
         self.held_out_embeddings = self.clip.embed_texts(texts).float().cpu()  # (M, D)
         self.held_out_ids = padded(*caption_ids(texts, self.clip, self.config.max_tokens))
 

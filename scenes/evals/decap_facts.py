@@ -136,7 +136,7 @@ def unseen_nouns(decap: Decap, clip: Clip, nouns: Sequence[str], number: int, si
 
 def style_memory(clip: Clip, style: str, number: int) -> SupportMemory:
     """A memory of captions of `number` train scenes in one style."""
-    texts = list(dict.fromkeys(SceneData(number=number, styles={style: 1.0}).open(image_size=64).captions()))
+    texts = list(dict.fromkeys(SceneData(number=number, styles={style: 1.0}).open().captions()))
     return SupportMemory(embed_texts(texts, clip), texts, space_name(clip))
 
 

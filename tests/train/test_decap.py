@@ -41,7 +41,7 @@ class Photos:
     source: str = "photos"
     images: bool = True
 
-    def open(self, *, image_size: int, texts: bool = True) -> DataSource:
+    def open(self, *, image_size: int = 0, texts: bool = True) -> DataSource:
         return PhotoSource(self.images)
 
 
