@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from .faithfulness import FaithfulnessReport, check
-from .reading import read
-from .sameness import same_noun
+from .faithfulness.parsing import read
+from .faithfulness.matching import same_noun
 from .upsampling import MAX_WORDS, MIN_WORDS
 
 MAX_PROMPT_CHARS = 4000
@@ -106,9 +106,9 @@ def fallback(
 
 def safe_additions(original: str, rewritten: str, *, limit: int = 8) -> tuple[str, ...]:
     """Noun phrases of the rewrite about things that the original does not name, so that they cannot contradict it."""
-    named = [mention.noun for mention in read(original).mentions]
+    named = [mention.noun for mention in read(original).things]
     found: list[str] = []
-    for mention in read(rewritten).mentions:
+    for mention in read(rewritten).things:
         phrase = _ARTICLES.sub("", mention.words)
         known = any(same_noun(noun, mention.noun) or same_noun(mention.noun, noun) for noun in named)
         if " " in phrase and not known and not mention.negated and (mention.count or 1) == 1 and phrase not in found:
