@@ -88,7 +88,7 @@ def is_english(text: str) -> bool:
     """Whether most words are known, or any is an English function word."""
     found = re.findall(r"[^\W\d_]+", plain(split_quotes(text)[0]))
     known = sum(bool(lemmas(word)) or word in lexicon.ENGLISH for word in found)
-    return not found or known / len(found) > 0.7 or bool({"the", "of", "with", "and"} & set(found))
+    return not found or known / len(found) > 0.6 or bool({"the", "of", "with", "and"} & set(found))
 
 
 def _words(original: str, rewritten: str) -> Iterator[_Finding]:
@@ -109,7 +109,7 @@ def _findings(first: Reading, second: Reading) -> Iterator[_Finding]:
             yield from _attributes(thing, first, second)
     for link in first.links:
         if link.certain and link.subjects:
-            yield from _relation(link, second)
+            yield from _relation(link, first, second)
     for quote in first.quotes:
         yield _quotation(quote, second)
     for view in sorted(first.views):
@@ -160,9 +160,8 @@ def _attributes(thing: Thing, first: Reading, second: Reading) -> Iterator[_Find
     found = _shown(second, thing.noun)
     twins = len(_shown(first, thing.noun)) > 1
     owners = [other for other in found if same_thing(thing, other) and _fits(thing, other)] if twins else found
-    for attribute in sorted(thing.attributes | (thing.acts - _told_by_links(thing, first))):
-        if not found and not thing.part:
-            break  # the missing object says it
+    told = {act for act in _told_by_links(thing, first) if not any(contradiction(act, other) for other in found)}
+    for attribute in sorted(thing.attributes | (thing.acts - told)):
         kept = any(has_attribute(attribute, owner, second) for owner in owners)
         wrong = "" if twins else next(filter(None, (contradiction(attribute, other) for other in found)), "")
         denied = any(same_attribute(attribute, own) for other in found for own in other.denied)
@@ -185,7 +184,7 @@ def _told_by_links(thing: Thing, reading: Reading) -> set[str]:
     return {link.relation for link in links} | (lexicon.POSTURE if placed else set())
 
 
-def _relation(link: Link, second: Reading) -> Iterator[_Finding]:
+def _relation(link: Link, first: Reading, second: Reading) -> Iterator[_Finding]:
     ends = (link.subjects[0], link.object)
     if any(end.negated or end.noun in lexicon.IGNORED_NOUNS or not _shown(second, end.noun) for end in ends):
         return
@@ -203,9 +202,19 @@ def _relation(link: Link, second: Reading) -> Iterator[_Finding]:
     if link.relation not in lexicon.SYMMETRIC:
         wrong += [o for o in turned if o.certain and implies(o.relation, link.relation) and o.relation not in lexicon.INVERSE.values()]
         wrong += [o for o in turned if o.certain and o.relation == link.relation]
+    if link.relation == "with" and not saying:
+        wrong += [o for o in second.links if o.certain and _owned_by_another(o, link, first)]
     kept = any(not other.negated for other in saying) or (not wrong and _unsaid(link, second))
     found = f"{wrong[0].subjects[0].noun} {wrong[0].relation} {wrong[0].object.noun}" if wrong else ""
     yield _Finding(Atom("relation", text), kept, found)
+
+
+def _owned_by_another(found: Link, wanted: Link, first: Reading) -> bool:
+    """Whether what the original gives to one of its things belongs to another of them."""
+    if not found.subjects or not implies(found.relation, "with") or not same_thing(wanted.object, found.object):
+        return False
+    owner = found.subjects[0].noun
+    return not same_noun(wanted.subjects[0].noun, owner) and any(same_noun(t.noun, owner) for t in first.things)
 
 
 def _rules_out(found: Link, wanted: Link) -> bool:

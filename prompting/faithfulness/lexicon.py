@@ -142,6 +142,8 @@ EXCLUSIVE = frozenset(
     ).split()
 )
 """Pairs of attributes that one thing does not have at once."""
+KNOWN_ADJECTIVES = ADJECTIVES.keys() | COLOURS.keys() | SHADES.keys() | PRAISE | {w for pair in EXCLUSIVE for w in pair}
+KNOWN_ADJECTIVES -= {"glass", "timber", "wood", "stone", "metal", "brick", "plastic", "still"}
 MATERIALS = word_set(
     "wooden metal glass stone marble bronze steel iron copper brass plastic paper leather brick concrete clay porcelain"
     " ceramic gold silver velvet silk wool ice crystal granite"

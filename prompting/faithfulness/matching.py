@@ -60,6 +60,7 @@ def has_attribute(attribute: str, thing: Thing, reading: Reading) -> bool:
     """Whether the thing has it: as an adjective, a verb, a part ("blue-eyed", "with blue eyes"), material or dress."""
     own = thing.attributes | thing.acts | thing.maybe
     own |= {link.relation for link in reading.links if thing in link.subjects and not link.negated}
+    own |= {part for other in own for part in other.split("-")[1:]}
     if any(same_attribute(attribute, other) for other in own):
         return True
     if attribute.endswith(("less", "-free")):
@@ -93,8 +94,9 @@ def joins(link: Link, other: Link, second: Reading, *, swapped: bool = False) ->
     if swapped:
         return same_thing(link.subjects[0], other.object) and any(same_thing(link.object, s) for s in other.subjects[:1])
     ends = [other.object, *(more.object for more in second.links if more.relation == "with" and other.object in more.subjects[:1])]
+    owners = link.subjects[:1] if link.relation == "with" else link.subjects
     return any(same_thing(link.object, end) for end in ends) and any(
-        same_thing(s, o) for s in link.subjects for o in other.subjects
+        same_thing(owner, o) for owner in owners for o in other.subjects
     )
 
 

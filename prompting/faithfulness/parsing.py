@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from . import lexicon
-from .words import Word, is_plural, singular, split_quotes, tag
+from .words import Word, is_plural, lemmas, singular, split_quotes, tag
 
 _REACH = 12
 """How many things back a verb or "it" can point; it keeps the time linear in the length of the text."""
@@ -166,21 +166,22 @@ class _Parser:
 
     def on_prep(self, word: Word, place: int) -> None:
         relation = lexicon.PREPOSITIONS[word.text]
-        if word.text == "by" and self.verb and self.verb.passive:
+        if word.text == "by" and self.verb and self.verb.passive and self.verb.subjects:
+            self.verb.subjects[0].acts.discard(self.verb.relation)
             self.pending = self.verb
             return
         fronted = not self.here or self.words[place - 1].tag in ("comma", "end", "conj")
-        subjects = self.verb.subjects if self.verb else self.subjects(nearest=True)
+        subjects = self.verb.subjects if self.verb and relation != "with" else self.subjects(nearest=True)
         negated = self.deny in ("not", "never")
         self.pending = _Pending(relation, list(subjects or ([] if fronted else self.before)), negated, fronted)
-        self.deny = "" if negated else self.deny
+        self.deny = ""
 
     def on_verb(self, word: Word, place: int) -> None:
         close = word.form in ("ing", "ed") and self.words[place - 1].tag == "noun" and not self.after_be
         subjects = self.subjects(nearest=close) or list(self.before)
         negated = self.deny in ("not", "never")
         passive = word.form == "ed" and (self.after_be or close)
-        if self.pending is not None or not self.waiting:
+        if (self.pending is not None or not self.waiting) and self.words[place + 1].tag != "quote":
             self.act(subjects, word.lemma, negated)
         self.verb = self.pending = _Pending(word.lemma, subjects, negated, passive=passive, verb=True)
         self.after_be = False
@@ -202,6 +203,8 @@ class _Parser:
         end = self.end_of_phrase(start)
         words = self.words[start:end]
         head = next((i for i in reversed(range(len(words))) if words[i].tag == "noun"), None)
+        if head != len(words) - 1 and len(words) > 1 and self.may_be_noun(words[-1]):
+            head = len(words) - 1
         if head is None and any(word.tag in ("num", "ord", "det") for word in words):
             self.pronoun_phrase(words)
         elif head is None:
@@ -210,6 +213,10 @@ class _Parser:
             self.add(self.thing(words[: head + 1]))
             self.predicate([word.lemma for word in words[head + 1 :] if word.tag == "adj"])
         return max(end, start + 1)
+
+    def may_be_noun(self, word: Word) -> bool:
+        """Whether the adjective that ends a phrase is its noun: "soft evening light"."""
+        return word.tag == "adj" and "NOUN" in lemmas(word.text) and word.text not in lexicon.COLOURS and not self.after_be
 
     def end_of_phrase(self, start: int) -> int:
         """Where the run of determiner, numbers, adjectives and nouns ends; commas inside "foggy, mountain lake"."""
@@ -252,9 +259,9 @@ class _Parser:
                 thing.more = int(word.text[:-2]) > 1 or thing.more
             elif match := _counted_tag(word.text):
                 thing.count, thing.exact = match, True
-            elif not (word.text in lexicon.PRAISE | lexicon.SHADES.keys() and texts[i + 1] in lexicon.COLOURS):
+            elif word.tag in ("adj", "noun") and not (word.text in lexicon.PRAISE | lexicon.SHADES.keys() and texts[i + 1] in lexicon.COLOURS):
                 thing.attributes.add(word.lemma)
-            elif word.text in lexicon.SHADES:
+            elif word.text in lexicon.SHADES:  # of a colour
                 thing.attributes.add(lexicon.SHADES[word.text])
         if thing.noun[0].isdecimal() and (match := _counted_tag(thing.noun)):  # booru tags: 1girl, 2boys
             thing.noun = singular(thing.noun.lstrip("0123456789"))

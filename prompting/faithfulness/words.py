@@ -95,7 +95,8 @@ def plain(text: str) -> str:
     text = re.sub(r"(?<=\w)-(?=\w)", "\u2010", text)  # numbers inside "three-legged" stay words
     text = re.sub(r"\b(\w+)\u2010(?=(?:one|two|three|four|five|six|seven|eight|nine)\b(?!\u2010))", r"\1 ", text)
     text = alpha2digit(text, "en", 0).replace("\u2010", "-")
-    return re.sub(r"\b(\d+) (100|1000|1000000)\b", lambda match: str(int(match[1]) * int(match[2])), text)
+    text = re.sub(r"\b(?:a )?dozen\b", "12", text)
+    return re.sub(r"\b(\d+) (12|100|1000|1000000)\b", lambda match: str(int(match[1]) * int(match[2])), text)
 
 
 @lru_cache(maxsize=16384)
@@ -129,7 +130,7 @@ def verb(word: str) -> tuple[str, str]:
     """(lemma, form) of what may be a verb, ("", "") for what is none."""
     known = lemmas(word)
     lemma = known.get("VERB", "")
-    if word in lexicon.NOT_VERBS or (known and not lemma):
+    if known and not lemma:
         return "", ""
     if not lemma:
         regular = word.endswith(("ing", "ed")) and len(word) > 5 and "-" not in word
@@ -207,12 +208,15 @@ def _closed(token: str) -> str:
 def _open(token: str, before: list[Word], after: list[str]) -> Word:
     """A noun, adjective or verb, by dictionary and the words on both sides."""
     previous = next((word for word in reversed(before[-8:]) if word.tag != "adv"), Word("", "end", ""))
+    if previous.tag == "adj" and "NOUN" in lemmas(previous.text) and len(before) > 1 and before[-2].tag in ("det", "adj", "noun"):
+        previous = Word(previous.text, "noun", previous.lemma) if previous.text not in lexicon.COLOURS else previous
     following = _closed(after[0]) if after else "end"
-    lemma, form = verb(token)
+    lemma, form = ("", "") if token in lexicon.NOT_VERBS and following not in ("det", "num") else verb(token)
     nominal = "NOUN" in lemmas(token) or not lemmas(token)
     if form and _acts(token, lemma, form, nominal, previous, following, before):
         return Word(token, "verb", lemma, form)
-    if is_adjective(token):
+    told = token in lexicon.KNOWN_ADJECTIVES or previous.tag == "aux" or not following
+    if is_adjective(token) and (told or "NOUN" not in lemmas(token)):
         return Word(token, "adj", token)
     if form in ("ing", "ed") and not ("NOUN" in lemmas(token) and following):
         return Word(token, "adj", lemma, form)
@@ -236,8 +240,9 @@ def _acts(token: str, lemma: str, form: str, nominal: bool, previous: Word, foll
         plural = previous.tag == "noun" and (is_plural(previous.text) or any(w.text == "and" for w in before[-6:]))
         return known and plural and following not in ("", "conj")
     if previous.tag == "noun":
-        singular_subject = not is_plural(previous.text)
-        return singular_subject and (known or (following in ("det", "prep", "num", "adv", "pron") and not _verb_before(before) and _begins_singular(before)))
+        if is_plural(previous.text):
+            return lemma in lexicon.VERBS and following in ("det", "prep", "adv") and _in_phrase(before)
+        return known or (following in ("det", "prep", "num", "adv", "pron") and not _verb_before(before) and _begins_singular(before))
     return known and following in ("det", "prep", "adv", "pron", "num") and _has_noun(before)
 
 
@@ -248,6 +253,12 @@ def _sentence(before: list[Word]) -> list[Word]:
 
 def _has_noun(before: list[Word]) -> bool:
     return any(word.tag == "noun" for word in _sentence(before))
+
+
+def _in_phrase(before: list[Word]) -> bool:
+    """Whether the last noun belongs to a phrase behind another: "a cat with blue eyes"."""
+    tags = [word.tag for word in _sentence(before)]
+    return "prep" in tags and "noun" in tags[: tags.index("prep")]
 
 
 def _verb_before(before: list[Word]) -> bool:
