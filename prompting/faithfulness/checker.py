@@ -88,7 +88,7 @@ def is_english(text: str) -> bool:
     """Whether most words are known, or any is an English function word."""
     found = re.findall(r"[^\W\d_]+", plain(split_quotes(text)[0]))
     known = sum(bool(lemmas(word)) or word in lexicon.ENGLISH for word in found)
-    return not found or known / len(found) > 0.6 or bool({"the", "of", "with", "and"} & set(found))
+    return not found or known / len(found) > 0.5 or bool({"the", "of", "with", "and"} & set(found))
 
 
 def _words(original: str, rewritten: str) -> Iterator[_Finding]:
@@ -103,7 +103,7 @@ def _findings(first: Reading, second: Reading) -> Iterator[_Finding]:
     for thing in first.things:
         if thing.negated:
             yield _negation(thing, second)
-        elif thing.noun not in lexicon.IGNORED_NOUNS:
+        elif thing.noun not in lexicon.IGNORED:
             yield _object(thing, second)
             yield from _count(thing, first, second)
             yield from _attributes(thing, first, second)
@@ -124,7 +124,9 @@ def _shown(reading: Reading, noun: str) -> list[Thing]:
 
 def _object(thing: Thing, second: Reading) -> _Finding:
     atom = Atom("object", thing.noun)
-    said_otherwise = any(same_attribute(thing.noun, own) for other in second.things for own in other.attributes | other.acts)
+    said_otherwise = any(
+        same_attribute(thing.noun, own) for other in second.things for own in other.attributes | other.acts
+    )
     if _shown(second, thing.noun) or (said_otherwise and not thing.exact and not thing.plural):
         return _Finding(atom, True)
     denied = any(other.negated and same_noun(thing.noun, other.noun) for other in second.things)
@@ -165,11 +167,17 @@ def _attributes(thing: Thing, first: Reading, second: Reading) -> Iterator[_Find
         kept = any(has_attribute(attribute, owner, second) for owner in owners)
         wrong = "" if twins else next(filter(None, (contradiction(attribute, other) for other in found)), "")
         denied = any(same_attribute(attribute, own) for other in found for own in other.denied)
-        yield _Finding(Atom("attribute", f"{thing.noun}: {attribute.removeprefix('@')}"), kept and not denied, "" if kept else wrong)
+        yield _Finding(
+            Atom("attribute", f"{thing.noun}: {attribute.removeprefix('@')}"),
+            kept and not denied,
+            "" if kept else wrong,
+        )
     for attribute in sorted(thing.denied):
         claimed = any(same_attribute(attribute, own) for other in found for own in other.attributes | other.acts)
         kept = any(same_attribute(attribute, own) for other in found for own in other.denied)
-        yield _Finding(Atom("negation", f"{thing.noun}: not {attribute}"), kept and not claimed, attribute if claimed else "")
+        yield _Finding(
+            Atom("negation", f"{thing.noun}: not {attribute}"), kept and not claimed, attribute if claimed else ""
+        )
 
 
 def _fits(thing: Thing, other: Thing) -> bool:
@@ -179,14 +187,14 @@ def _fits(thing: Thing, other: Thing) -> bool:
 
 def _told_by_links(thing: Thing, reading: Reading) -> set[str]:
     """Verbs of the thing that a relation checks, and postures that only say where it is."""
-    links = [link for link in reading.links if link.subjects[:1] == [thing]]
+    links = [link for link in reading.links if link.subjects[:1] == [thing] and link.object.noun not in lexicon.IGNORED]
     placed = any(link.relation in lexicon.SPATIAL for link in links)
     return {link.relation for link in links} | (lexicon.POSTURE if placed else set())
 
 
 def _relation(link: Link, first: Reading, second: Reading) -> Iterator[_Finding]:
     ends = (link.subjects[0], link.object)
-    if any(end.negated or end.noun in lexicon.IGNORED_NOUNS or not _shown(second, end.noun) for end in ends):
+    if any(end.negated or end.noun in lexicon.IGNORED or not _shown(second, end.noun) for end in ends):
         return
     text = f"{ends[0].noun} {link.relation} {ends[1].noun}"
     straight = [other for other in second.links if joins(link, other, second)]
@@ -200,7 +208,11 @@ def _relation(link: Link, first: Reading, second: Reading) -> Iterator[_Finding]
         return
     wrong = [o for o in straight if o.certain and _rules_out(o, link)]
     if link.relation not in lexicon.SYMMETRIC:
-        wrong += [o for o in turned if o.certain and implies(o.relation, link.relation) and o.relation not in lexicon.INVERSE.values()]
+        wrong += [
+            o
+            for o in turned
+            if o.certain and implies(o.relation, link.relation) and o.relation not in lexicon.INVERSE.values()
+        ]
         wrong += [o for o in turned if o.certain and o.relation == link.relation]
     if link.relation == "with" and not saying:
         wrong += [o for o in second.links if o.certain and _owned_by_another(o, link, first)]
@@ -248,7 +260,7 @@ def _negation(thing: Thing, second: Reading) -> _Finding:
 def _added(first: Reading, second: Reading) -> Iterator[Atom]:
     for thing in second.things:
         old = [other for other in first.things if other.negated == thing.negated and same_noun(other.noun, thing.noun)]
-        if not old and thing.noun not in lexicon.IGNORED_NOUNS:
+        if not old and thing.noun not in lexicon.IGNORED:
             yield Atom("negation", f"no {thing.noun}") if thing.negated else Atom("object", thing.noun)
         known = {attribute for other in old for attribute in other.attributes | other.maybe}
         for attribute in sorted(thing.attributes) if old and not thing.negated else ():

@@ -15,14 +15,20 @@ def same_noun(wanted: str, found: str) -> bool:
     if wanted == found or base == lexicon.NOUNS.get(found, found) or found in lexicon.KINDS.get(base, ()):
         return True
     front = found.removesuffix(wanted)
-    return len(wanted) > 2 and front != found and len(front) > 2 and found not in lexicon.NO_COMPOUNDS and bool(lemmas(front))
+    return (
+        len(wanted) > 2
+        and front != found
+        and len(front) > 2
+        and found not in lexicon.NO_COMPOUNDS
+        and bool(lemmas(front))
+    )
 
 
 def same_attribute(wanted: str, found: str) -> bool:
     """Whether two attributes or verbs say the same: "crimson" for "red", "snowy" for "snow"."""
     if wanted == found or (wanted not in lexicon.COLOURS and len(_stem(wanted)) > 2 and _stem(wanted) == _stem(found)):
         return True
-    tables = (lexicon.COLOURS, lexicon.ADJECTIVES, lexicon.VERBS)
+    tables = (lexicon.COLOURS, lexicon.ADJECTIVES, lexicon.VERB_GROUPS)
     return any(wanted in table and table[wanted] == table.get(found) for table in tables)
 
 
@@ -37,7 +43,7 @@ def excludes(one: str, other: str) -> bool:
     """Whether a thing cannot have both: two colours, two materials, or a pair such as big and small."""
     if one in lexicon.COLOURS and other in lexicon.COLOURS:
         return lexicon.COLOURS[one] != lexicon.COLOURS[other]
-    one, other = (lexicon.ADJECTIVES.get(word, lexicon.VERBS.get(word, word)) for word in (one, other))
+    one, other = (lexicon.ADJECTIVES.get(word, lexicon.VERB_GROUPS.get(word, word)) for word in (one, other))
     if one in lexicon.MATERIALS and other in lexicon.MATERIALS:
         return one != other
     return (one, other) in lexicon.EXCLUSIVE or (other, one) in lexicon.EXCLUSIVE
@@ -78,7 +84,7 @@ def has_attribute(attribute: str, thing: Thing, reading: Reading) -> bool:
 
 def _is_part(part: str, qualities: list[str], thing: Thing) -> bool:
     """ "blue-eyed" is kept by blue eyes, "three-legged" by three legs."""
-    if not same_attribute(thing.noun, part):
+    if len(thing.noun) < 3 or not part.startswith(thing.noun[:-1]):
         return False
     said = thing.attributes | {_NUMBERS[thing.count]} if thing.count in _NUMBERS else thing.attributes
     return all(any(same_attribute(quality, own) for own in said) for quality in qualities)
@@ -92,8 +98,13 @@ def joins(link: Link, other: Link, second: Reading, *, swapped: bool = False) ->
     chess.
     """
     if swapped:
-        return same_thing(link.subjects[0], other.object) and any(same_thing(link.object, s) for s in other.subjects[:1])
-    ends = [other.object, *(more.object for more in second.links if more.relation == "with" and other.object in more.subjects[:1])]
+        return same_thing(link.subjects[0], other.object) and any(
+            same_thing(link.object, s) for s in other.subjects[:1]
+        )
+    ends = [
+        other.object,
+        *(more.object for more in second.links if more.relation == "with" and other.object in more.subjects[:1]),
+    ]
     owners = link.subjects[:1] if link.relation == "with" else link.subjects
     return any(same_thing(link.object, end) for end in ends) and any(
         same_thing(owner, o) for owner in owners for o in other.subjects

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from textlens.prompting.faithfulness import Atom, atoms, check
-from textlens.prompting.reading import read
+from textlens.prompting.faithfulness.parsing import read
 
 from .faithfulness_pairs import HELD_OUT_BROKEN, HELD_OUT_FAITHFUL, TUNED_BROKEN, TUNED_FAITHFUL
 
@@ -186,4 +186,4 @@ def test_any_text_is_faithful_to_itself(text: str) -> None:
 
 def test_the_time_to_read_grows_no_faster_than_the_text() -> None:
     """A sentence without an end: reading by the square of its length would hang the suite."""
-    assert len(read("a red cat and a dog running with it " * 5000).mentions) == 10_000
+    assert len(read("a red cat and a dog running with it " * 5000).things) == 10_000
