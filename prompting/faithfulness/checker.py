@@ -108,8 +108,7 @@ def _findings(first: Reading, second: Reading) -> Iterator[_Finding]:
             yield from _count(thing, first, second)
             yield from _attributes(thing, first, second)
     for link in first.links:
-        if link.certain and link.subjects:
-            yield from _relation(link, first, second)
+        yield from _relation(link, first, second)
     for quote in first.quotes:
         yield _quotation(quote, second)
     for view in sorted(first.views):
@@ -123,119 +122,86 @@ def _shown(reading: Reading, noun: str) -> list[Thing]:
 
 
 def _object(thing: Thing, second: Reading) -> _Finding:
-    atom = Atom("object", thing.noun)
-    said_otherwise = any(
-        same_attribute(thing.noun, own) for other in second.things for own in other.attributes | other.acts
-    )
-    if _shown(second, thing.noun) or (said_otherwise and not thing.exact and not thing.plural):
-        return _Finding(atom, True)
+    said = {own for other in second.things for own in other.attributes | other.acts}
+    otherwise = not thing.plural and not thing.exact and any(same_attribute(thing.noun, own) for own in said)
     denied = any(other.negated and same_noun(thing.noun, other.noun) for other in second.things)
-    return _Finding(atom, False, f"no {thing.noun}" if denied else "")
+    kept = otherwise or bool(_shown(second, thing.noun))
+    return _Finding(Atom("object", thing.noun), kept, f"no {thing.noun}" if denied else "")
 
 
 def _count(thing: Thing, first: Reading, second: Reading) -> Iterator[_Finding]:
     """A number must be found as it is or as the sum of its parts; one must not become several, nor several one."""
-    if thing.part or (thing.count == 1 and not thing.exact and not thing.plural and _several(first, thing)):
-        return
     same = [other for other in _shown(first, thing.noun) if not other.part]
     found = [other for other in _shown(second, thing.noun) if not other.part]
-    if not found or (len(same) > 1 and (thing.count or 2) > 1):
+    if thing.part or not found or (len(same) > 1 and (thing.count or 2) > 1):
         return
-    atom = Atom("count", f"{thing.noun}: {'several' if thing.count is None else thing.count}")
-    most = sum(other.count or 1 for other in same)
+    most, single = sum(other.count or 1 for other in same), [other for other in found if not other.plural]
     extra = [o for o in found if (o.more and not thing.more) or (o.exact and thing.count and (o.count or 0) > most)]
-    single = [other for other in found if not other.plural]
     if thing.count is None:
-        kept = len(single) < max(len(found), 2) if not thing.plural else len(single) < len(found) or len(single) > 1
+        kept = len(single) != 1 or len(found) > 1
     elif thing.count == 1:
         kept = len(single) == len(found) if thing.exact else bool(single)
     else:
         kept = any(o.count == thing.count for o in found) or sum(o.count or 0 for o in found) == thing.count
-    yield _Finding(atom, kept and not extra, (extra or found)[0].words)
-
-
-def _several(reading: Reading, thing: Thing) -> bool:
-    return any(other.part and other.noun == thing.noun for other in reading.things)
+    number = "several" if thing.count is None else thing.count
+    yield _Finding(Atom("count", f"{thing.noun}: {number}"), kept and not extra, (extra or found)[0].words)
 
 
 def _attributes(thing: Thing, first: Reading, second: Reading) -> Iterator[_Finding]:
     found = _shown(second, thing.noun)
-    twins = len(_shown(first, thing.noun)) > 1
-    owners = [other for other in found if same_thing(thing, other) and _fits(thing, other)] if twins else found
+    owners = [other for other in found if same_thing(thing, other) and (not thing.part or other.count == thing.count)]
     told = {act for act in _told_by_links(thing, first) if not any(contradiction(act, other) for other in found)}
+    denied = {own for other in found for own in other.denied}
+    claimed = {own for other in found for own in other.attributes | other.acts}
     for attribute in sorted(thing.attributes | (thing.acts - told)):
         kept = any(has_attribute(attribute, owner, second) for owner in owners)
-        wrong = "" if twins else next(filter(None, (contradiction(attribute, other) for other in found)), "")
-        denied = any(same_attribute(attribute, own) for other in found for own in other.denied)
-        yield _Finding(
-            Atom("attribute", f"{thing.noun}: {attribute.removeprefix('@')}"),
-            kept and not denied,
-            "" if kept else wrong,
-        )
+        kept = kept and not any(same_attribute(attribute, own) for own in denied)
+        wrong = next(filter(None, (contradiction(attribute, other) for other in found)), "")
+        yield _Finding(Atom("attribute", f"{thing.noun}: {attribute.removeprefix('@')}"), kept, wrong)
     for attribute in sorted(thing.denied):
-        claimed = any(same_attribute(attribute, own) for other in found for own in other.attributes | other.acts)
-        kept = any(same_attribute(attribute, own) for other in found for own in other.denied)
-        yield _Finding(
-            Atom("negation", f"{thing.noun}: not {attribute}"), kept and not claimed, attribute if claimed else ""
-        )
-
-
-def _fits(thing: Thing, other: Thing) -> bool:
-    """Whether a part of several ("one of them green") can be that thing."""
-    return not thing.part or (other.count == thing.count and other.plural == thing.plural)
+        said = any(same_attribute(attribute, own) for own in claimed)
+        kept = not said and any(same_attribute(attribute, own) for own in denied)
+        yield _Finding(Atom("negation", f"{thing.noun}: not {attribute}"), kept, attribute if said else "")
 
 
 def _told_by_links(thing: Thing, reading: Reading) -> set[str]:
     """Verbs of the thing that a relation checks, and postures that only say where it is."""
-    links = [link for link in reading.links if link.subjects[:1] == [thing] and link.object.noun not in lexicon.IGNORED]
-    placed = any(link.relation in lexicon.SPATIAL for link in links)
-    return {link.relation for link in links} | (lexicon.POSTURE if placed else set())
+    told = {o.relation for o in reading.links if o.subjects[0] is thing and o.object.noun not in lexicon.IGNORED}
+    return told | (lexicon.POSTURE if told & set(lexicon.PREPOSITIONS.values()) else set())
 
 
 def _relation(link: Link, first: Reading, second: Reading) -> Iterator[_Finding]:
-    ends = (link.subjects[0], link.object)
+    subject, thing = link.subjects[0], link.object
+    ends = (subject, thing)
     if any(end.negated or end.noun in lexicon.IGNORED or not _shown(second, end.noun) for end in ends):
         return
-    text = f"{ends[0].noun} {link.relation} {ends[1].noun}"
     straight = [other for other in second.links if joins(link, other, second)]
     turned = [other for other in second.links if joins(link, other, second, swapped=True)]
-    saying = [o for o in straight if implies(o.relation, link.relation, ends[1].noun)]
+    saying = [o for o in straight if implies(o.relation, link.relation, thing.noun)]
     saying += [o for o in turned if implies(lexicon.INVERSE.get(o.relation, ""), link.relation)]
     saying += [o for o in turned if o.relation in lexicon.HOLDS.get(link.relation, ())]
+    claimed = any(not other.negated for other in saying)
+    text = f"{subject.noun} {link.relation} {thing.noun}"
     if link.negated:
-        claimed = any(not other.negated for other in saying)
         yield _Finding(Atom("negation", f"not: {text}"), bool(saying) and not claimed, text if claimed else "")
         return
-    wrong = [o for o in straight if o.certain and _rules_out(o, link)]
+    wrong = [o for o in straight if {o.relation, link.relation} <= lexicon.FIRM]
     if link.relation not in lexicon.SYMMETRIC:
-        wrong += [
-            o
-            for o in turned
-            if o.certain and implies(o.relation, link.relation) and o.relation not in lexicon.INVERSE.values()
-        ]
-        wrong += [o for o in turned if o.certain and o.relation == link.relation]
+        wrong += [o for o in turned if same_attribute(link.relation, o.relation)]
     if link.relation == "with" and not saying:
-        wrong += [o for o in second.links if o.certain and _owned_by_another(o, link, first)]
-    kept = any(not other.negated for other in saying) or (not wrong and _unsaid(link, second))
+        wrong += [o for o in second.links if _owned_by_another(o, link, first)]
     found = f"{wrong[0].subjects[0].noun} {wrong[0].relation} {wrong[0].object.noun}" if wrong else ""
-    yield _Finding(Atom("relation", text), kept, found)
+    yield _Finding(Atom("relation", text), claimed or (not wrong and _may_be_unsaid(link, second)), found)
 
 
 def _owned_by_another(found: Link, wanted: Link, first: Reading) -> bool:
     """Whether what the original gives to one of its things belongs to another of them."""
-    if not found.subjects or not implies(found.relation, "with") or not same_thing(wanted.object, found.object):
-        return False
     owner = found.subjects[0].noun
-    return not same_noun(wanted.subjects[0].noun, owner) and any(same_noun(t.noun, owner) for t in first.things)
+    moved = implies(found.relation, "with") and same_thing(wanted.object, found.object)
+    return moved and owner != wanted.subjects[0].noun and any(same_noun(other.noun, owner) for other in first.things)
 
 
-def _rules_out(found: Link, wanted: Link) -> bool:
-    """Whether a link between the same two things says another place."""
-    both = {found.relation, wanted.relation} <= lexicon.FIRM
-    return found.relation == lexicon.OPPOSITE.get(wanted.relation) or both
-
-
-def _unsaid(link: Link, second: Reading) -> bool:
+def _may_be_unsaid(link: Link, second: Reading) -> bool:
     """Whether the rewrite may leave the relation to the reader: loose places, or a verb that stands elsewhere in it."""
     if link.relation in lexicon.PREPOSITIONS.values():
         return link.relation not in lexicon.FIRM
@@ -262,7 +228,7 @@ def _added(first: Reading, second: Reading) -> Iterator[Atom]:
         old = [other for other in first.things if other.negated == thing.negated and same_noun(other.noun, thing.noun)]
         if not old and thing.noun not in lexicon.IGNORED:
             yield Atom("negation", f"no {thing.noun}") if thing.negated else Atom("object", thing.noun)
-        known = {attribute for other in old for attribute in other.attributes | other.maybe}
+        known = {attribute for other in old for attribute in other.attributes}
         for attribute in sorted(thing.attributes) if old and not thing.negated else ():
             if not any(same_attribute(attribute, other) for other in known):
                 yield Atom("attribute", f"{thing.noun}: {attribute.removeprefix('@')}")

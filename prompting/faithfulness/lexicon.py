@@ -75,8 +75,6 @@ PHRASES = [word.replace("-", " ") for word in CLOSED if "-" in word] + ["ice cre
 SPATIAL = word_set("on under above in near behind front between around against outside left right facing at")
 FIRM = word_set("on under above behind front between outside left right")
 """Of these relations the rewrite must have one that implies it; the others need only not be contradicted."""
-OPPOSITE = {"on": "under", "above": "under", "under": "on", "left": "right", "right": "left", "behind": "front"}
-OPPOSITE |= {"front": "behind", "in": "outside", "outside": "in"}
 INVERSE = {"on": "under", "above": "under", "left": "right", "right": "left", "behind": "front", "front": "behind"}
 INVERSE |= {"near": "near", "facing": "facing", "against": "against", "under": "on"}
 """A on B says B under A."""
@@ -210,7 +208,7 @@ POSTURE = word_set("sit stand lie be stay hang remain wait pose place position l
 CLOTHES = word_set("dress suit gown outfit clothes robe coat jacket shirt uniform kimono cloak attire garment costume")
 LEMMAS = {"people": "person", "leaves": "leaf", "woods": "woods", "glasses": "glasses", "sunglasses": "sunglasses"}
 """Singulars that the dictionary gives otherwise."""
-PAST_NOUNS = word_set("left set cut rose saw lit")
+NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 NOT_VERBS = word_set(
     "ceiling building painting morning evening string wedding earring railing clothing lightning lighting opening"
     " meeting landing king ring wing spring thing hundred bed shed bird drawing rigging parking icing duckling sapling"

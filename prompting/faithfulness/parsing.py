@@ -8,13 +8,13 @@ from . import lexicon
 from .words import Word, is_plural, singular, split_quotes, tag
 
 _REACH = 12
-"""How many things back a verb or "it" can point; it keeps the time linear in the length of the text."""
+"""How many things back a verb can point; it keeps the time linear in the length of the text."""
 
 
 @dataclass(eq=False)
 class Thing:
-    """A noun phrase. count: None for "dogs"; exact: said as a number, not by "a"; part: "one of them"; acts: verbs it
-    is the subject of; maybe: attributes and verbs that may be another thing's.
+    """A noun phrase. count: None for "dogs"; exact: said as a number, not by "a"; part: "one of them"; more: "another",
+    "a third"; acts: verbs it is the subject of; denied: what it is said not to be or do.
     """
 
     noun: str
@@ -28,21 +28,18 @@ class Thing:
     attributes: set[str] = field(default_factory=set)
     acts: set[str] = field(default_factory=set)
     denied: set[str] = field(default_factory=set)
-    maybe: set[str] = field(default_factory=set)
 
 
 @dataclass
 class Link:
-    """subjects RELATION object, the likeliest subject first; while parsed, one that waits for its object.
-
-    certain: the grammar leaves no other reading. fronted: it stands before its subject ("under a tree, a cat").
+    """subjects RELATION object, the likeliest subject first. While parsed it waits for its object, and if fronted
+    ("under a tree, a cat") for its subject.
     """
 
     subjects: list[Thing]
     relation: str
     object: Thing
     negated: bool = False
-    certain: bool = True
     fronted: bool = False
     verb: bool = False
     passive: bool = False
@@ -50,7 +47,7 @@ class Link:
 
 @dataclass
 class Reading:
-    """All that was found, in the order of the text; lemmas: of every word, for what the grammar did not find."""
+    """All that was found, in the order of the text; lemmas: of every word."""
 
     things: list[Thing] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
@@ -71,26 +68,24 @@ def read(text: str) -> Reading:
     return parser.out
 
 
-_NOTHING = Thing("")
+_UNKNOWN = Thing("")
 
 
 class _Parser:
-    """One pass over the tagged words. Each `on_TAG` takes the word there; `noun_phrase` returns the place behind it."""
+    """One pass over the tagged words: `on_TAG` for closed-class words and verbs, `noun_phrase` for the others."""
 
     def __init__(self, words: list[Word], out: Reading) -> None:
         self.words, self.out = words, out
-        self.here: list[Thing] = []  # things of this sentence
         self.on_end(words[0], 0)
 
     def on_end(self, word: Word, place: int) -> None:
-        self.before = self.here[-_REACH:]  # for "it" and "they"
-        self.here = []
+        self.here: list[Thing] = []  # things of this sentence
         self.free: list[Thing] = []  # those that are no object: what a later verb or adjective is about
         self.pending: Link | None = None  # a preposition or verb that waits for its object
-        self.last: Link | None = None  # whose object came last, for "... and a bag"
+        self.last: Link | None = None  # whose object came last
         self.verb: Link | None = None
         self.waiting: list[Link] = []  # fronted places, still without their subject
-        self.adjectives: list[str] = []  # before any noun: "moody, a cat"
+        self.adjectives: set[str] = set()  # before any noun: "moody, a cat"
         self.deny, self.after_be = "", False
 
     def on_comma(self, word: Word, place: int) -> None:
@@ -100,37 +95,32 @@ class _Parser:
             self.deny = ""
 
     def on_conj(self, word: Word, place: int) -> None:
-        after = self.words[place + 1]
-        listed = word.text == "or" or (word.text == "and" and after.tag == "noun")
-        self.deny = "nor" if word.text == "nor" else self.deny if listed and after.tag != "num" else ""
-        if word.text not in ("and", "or", "&"):
-            self.verb = self.last = None
+        listed = word.text == "or" or (word.text == "and" and self.words[place + 1].tag == "noun")
+        self.deny = "nor" if word.text == "nor" else self.deny if listed else ""
+        self.verb = self.verb if word.text in ("and", "or", "&") else None
         self.pending, self.after_be = None, False
 
-    def on_adv(self, word: Word, place: int) -> None:
-        """Says nothing that is checked."""
-
-    def on_quote(self, word: Word, place: int) -> None:
+    def on_pron(self, word: Word, place: int) -> None:
         self.pending = None
+
+    on_quote = on_pron
+
+    def on_adv(self, word: Word, place: int) -> None:
+        """Adverbs say nothing that is checked."""
 
     def on_poss(self, word: Word, place: int) -> None:
-        self.pending = Link(self.here[-1:], "with", _NOTHING)
-
-    def on_pron(self, word: Word, place: int) -> None:
-        for other in [*self.here[-_REACH:-1], *self.before] if self.pending and word.text in ("it", "them") else ():
-            self.link(self.pending, other, certain=False)
-        self.pending = None
+        self.pending = Link(self.here[-1:], "with", _UNKNOWN)
 
     def on_place(self, word: Word, place: int) -> None:
         self.pending = None
         if word.text in lexicon.VIEWS:
             self.out.views.add(word.text)
         else:
-            self.describe([t for t in self.free if t.noun not in lexicon.IGNORED][-1:] + self.here[::-1], word.text)
+            self.describe(self.subjects(), word.text)
 
     def on_aux(self, word: Word, place: int) -> None:
         self.after_be = word.text in lexicon.BE
-        self.pending = Link(self.subjects(), "with", _NOTHING) if word.text in ("has", "have", "had") else None
+        self.pending = Link(self.subjects(), "with", _UNKNOWN) if word.text in ("has", "have", "had") else None
 
     def on_neg(self, word: Word, place: int) -> None:
         if word.text == "nobody":
@@ -147,19 +137,17 @@ class _Parser:
         relation = lexicon.PREPOSITIONS[word.text]
         fronted = not self.here or self.words[place - 1].tag in ("comma", "end", "conj")
         subjects = self.verb.subjects if self.verb and relation != "with" else self.subjects(nearest=True)
-        negated = self.deny in ("not", "never")
-        self.pending = Link(subjects or ([] if fronted else self.before), relation, _NOTHING, negated, fronted=fronted)
+        self.pending = Link(subjects, relation, _UNKNOWN, self.deny in ("not", "never"), fronted)
         self.deny = ""
 
     def on_verb(self, word: Word, place: int) -> None:
         close = word.form in ("ing", "ed") and self.words[place - 1].tag == "noun" and not self.after_be
-        subjects = self.subjects(nearest=close) or self.before
-        link = Link(subjects, word.lemma, _NOTHING, self.deny in ("not", "never"), verb=True)
-        link.passive = word.form == "ed" and (self.after_be or close)
+        subjects, negated = self.subjects(nearest=close), self.deny in ("not", "never")
         if (self.pending or not self.waiting) and self.words[place + 1].tag != "quote":
             self.describe(subjects, word.lemma, act=True)
-        self.verb = self.pending = link
-        self.deny, self.after_be = "" if link.negated else self.deny, False
+        passive = word.form == "ed" and (self.after_be or close)
+        self.verb = self.pending = Link(subjects, word.lemma, _UNKNOWN, negated, verb=True, passive=passive)
+        self.deny, self.after_be = "" if negated else self.deny, False
 
     def subjects(self, *, nearest: bool = False) -> list[Thing]:
         """Whom a verb, preposition or adjective may be about, the likeliest first."""
@@ -167,32 +155,28 @@ class _Parser:
         return [*first, *(thing for thing in self.here[: -_REACH - 1 : -1] if thing not in first)]
 
     def describe(self, owners: list[Thing], word: str, *, act: bool = False) -> None:
-        """Say an adjective or verb of the first owner, perhaps of the others; without any, of the noun to come."""
-        if not owners:
-            self.adjectives.append(word)
-            return
+        """Say an adjective or verb of the likeliest owner; without any, of the noun to come."""
         negated = self.deny in ("not", "never")
-        (owners[0].denied if negated else owners[0].acts if act else owners[0].attributes).add(word)
-        for thing in owners[1:_REACH] if not negated else ():
-            thing.maybe.add(word)
+        if owners:
+            (owners[0].denied if negated else owners[0].acts if act else owners[0].attributes).add(word)
+        else:
+            self.adjectives.add(word)
 
     def noun_phrase(self, _: Word, start: int) -> int:
-        """Take the noun phrase that starts here, or adjectives without a noun."""
+        """Take the noun phrase that starts here, or adjectives without a noun; returns the place behind it."""
         end = self.end_of_phrase(start)
         words = [word for word in self.words[start:end] if word.tag in ("det", "num", "ord", "adj", "noun")]
         head = max((i for i, word in enumerate(words) if word.tag == "noun"), default=-1)
-        numbers = [int(word.text) for word in words if word.tag == "num"]
-        earlier = [thing for thing in (self.free or self.here or self.before) if not thing.part]
+        number = next((int(word.text) for word in words if word.tag == "num"), None)
+        earlier = [thing for thing in (self.free or self.here) if not thing.part]
         if head >= 0:
             self.add(_thing(words[: head + 1]))
-        elif numbers and earlier:  # "one of them green"
-            plural = numbers[0] > 1
-            self.add(Thing(earlier[-1].noun, "", numbers[0], exact=True, plural=plural, part=True))
+        elif number is not None and earlier:  # "one of them green"
+            self.add(Thing(earlier[-1].noun, "", number, exact=True, plural=number > 1, part=True))
         after = [w.lemma for w in words[head + 1 :] if w.tag == "adj" and w.text not in lexicon.VAGUE]
         owners = self.subjects(nearest=not self.after_be)
         for adjective in after:
             self.describe([thing for thing in owners if thing.noun not in lexicon.IGNORED], adjective)
-            self.missing_part(adjective)
         self.deny = "" if after else self.deny
         return end
 
@@ -213,55 +197,41 @@ class _Parser:
 
     def inside(self, start: int, place: int) -> bool:
         """Whether a comma or "and" goes on with the adjectives: "a red and shiny ball", "cute, cat"."""
-        word, after = self.words[place], self.words[place + 1 : place + 3]
+        first, before, word = self.words[start].tag, self.words[max(start - 1, 0)].tag, self.words[place]
+        after = [word.tag for word in self.words[place + 1 : place + 3]]
         if word.tag == "conj":
-            return word.text == "and" and [w.tag for w in after] in (["adj", "adj"], ["adj", "noun"])
-        bare = start > 0 and self.words[start - 1].tag in ("prep", "verb", "adv") and self.words[start].tag != "det"
-        return word.tag == "comma" and after[0].tag in ("adj", "noun") and not bare and self.words[start].tag != "num"
+            return word.text == "and" and after in (["adj", "adj"], ["adj", "noun"])
+        bare = start > 0 and before in ("prep", "verb", "adv") and first != "det"
+        return word.tag == "comma" and after[0] in ("adj", "noun") and not bare and first != "num"
 
     def add(self, thing: Thing) -> None:
         """Put a new thing in its place: denied, object of what waits for one, or subject of what comes."""
-        pending, self.pending = self.pending, None
+        pending, self.pending, self.after_be = self.pending, None, False
         self.out.things.append(thing)
         self.here.append(thing)
-        self.after_be = False
-        for adjective in sorted(thing.attributes):
-            self.missing_part(adjective)
+        for stem in {a.removesuffix("less").removesuffix("-free") for a in thing.attributes} - thing.attributes:
+            self.out.things.append(Thing(singular(stem), stem, negated=True))  # "cloudless", "car-free"
         if self.deny and not (pending and pending.negated):
             thing.negated = True
             return
-        thing.attributes |= set(self.adjectives)
-        self.adjectives = []
+        thing.attributes |= self.adjectives
+        self.adjectives = set()
         if pending and pending.fronted:
             self.waiting.append(Link([], pending.relation, thing, pending.negated))
-            self.out.links += [Link([other], pending.relation, thing, certain=False) for other in pending.subjects]
         elif pending and pending.subjects and not (self.waiting and pending.verb):
             self.link(pending, thing)
-            self.last = pending
         elif pending is None or pending.verb:
-            self.join(thing)
+            self.free.append(thing)
+            for item in self.waiting:
+                self.out.links.append(Link([thing], item.relation, item.object, item.negated))
+            self.waiting = []
+            if self.last and self.last.relation == "between":
+                self.link(self.last, thing)
 
-    def link(self, pending: Link, thing: Thing, *, certain: bool = True) -> None:
+    def link(self, pending: Link, thing: Thing) -> None:
         subjects, end = ([thing], pending.subjects[0]) if pending.passive else (pending.subjects, thing)
-        self.out.links.append(Link(subjects, pending.relation, end, pending.negated, certain))
-
-    def join(self, thing: Thing) -> None:
-        """A thing that is no object: the subject of fronted places, perhaps one more object of the last verb."""
-        self.free.append(thing)
-        for item in self.waiting:
-            item.subjects = [thing]
-        self.out.links += self.waiting
-        if self.waiting and self.verb:
-            thing.acts.add(self.verb.relation)
-        self.waiting = []
-        if self.last:
-            self.link(self.last, thing, certain=self.last.relation == "between")
-
-    def missing_part(self, adjective: str) -> None:
-        """ "cloudless" and "car-free" deny a thing."""
-        stem = adjective.removesuffix("less").removesuffix("-free")
-        if stem != adjective and len(stem) > 2 and adjective not in ("endless", "seamless", "timeless", "countless"):
-            self.out.things.append(Thing(singular(stem), adjective, negated=True))
+        self.out.links.append(Link(subjects, pending.relation, end, pending.negated))
+        self.last = pending
 
 
 def _thing(words: list[Word]) -> Thing:

@@ -206,10 +206,7 @@ def _acts(token: str, lemma: str, form: str, previous: Word, following: str, bef
     if previous.tag in ("aux", "pron") or previous.text in ("not", "never", "to"):
         return form != "base" or known
     if form in ("ing", "ed"):
-        if noun or (previous.tag == "adj" and following):
-            return noun or token not in lexicon.PAST_NOUNS
-        listed = previous.tag == "comma" and lemma in lexicon.VERBS and "noun" in tags and not is_adjective(token)
-        return previous.tag not in ("det", "num", "ord", "poss", "adj") and (bool(following) or listed)
+        return noun or (bool(following) and previous.tag not in ("det", "num", "ord", "poss"))
     if form == "base":
         plural = noun and (is_plural(previous.text) or "conj" in tags[-5:])
         return known and plural and following not in ("", "conj")
