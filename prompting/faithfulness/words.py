@@ -61,7 +61,10 @@ _COUNTS = (
     (r"\b(?:a )?(?:pairs?|couples?|duos?) of\b", "2"),
     (r"\b(?:a )?trio of\b", "3"),
     (r"\b(\d+) (2|12|100|1000|1000000)\b", lambda match: str(int(match[1]) * int(match[2]))),
-    (rf"\b(?:an? )?(?:\w+ )?(?:{lexicon.COLLECTIVES}) of(?= (?:\w+ )?\w+(?:s|en|ople|ice|eese)\b)", "several"),
+    (
+        rf"\b(?:an? )?(?:\w+ )?(?:{'|'.join(sorted(lexicon.COLLECTIVES))}) of(?= (?:\w+ )?\w+(?:s|en|ople|ice|eese)\b)",
+        "several",
+    ),
     (r"\b(\d+)(?!st\b|nd\b|rd\b|th\b)([a-z]{3,})\b", r"\1 \2"),  # 2girls
 )
 _TOKEN = re.compile(r"@[\w-]+|#?\d+(?:[.:]\d+)*[^\W\d_]*(?:-[^\W\d_]+)*|[^\W\d_]+(?:['’-][^\W_]+)*|[^\w\s]")
