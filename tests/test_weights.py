@@ -19,7 +19,7 @@ from textlens.evals.language_model import (
     true_captions,
 )
 from textlens.evals.redrawn import first_scenes
-from textlens.prompting.shots import pseudo_shots
+from textlens.prompting.fewshot import pseudo_shots
 from textlens.train.facts import score_texts
 
 FOLDERS = sorted(path for path in WEIGHTS.iterdir() if path.is_dir() and path.name != "__pycache__")

@@ -40,7 +40,7 @@ class Change:
 
 @dataclass(frozen=True)
 class FaithfulnessReport:
-    """Every atom of the original is in one of `kept`, `broken` (missing), `changed` (contradicted). `added`: new ones."""
+    """Every atom of the original is in one of `kept`, `broken` (missing), `changed` (contradicted)."""
 
     kept: tuple[Atom, ...]
     broken: tuple[Atom, ...]
@@ -86,14 +86,14 @@ def atoms(text: str) -> tuple[Atom, ...]:
 
 def is_english(text: str) -> bool:
     """Whether most words are known, or any is an English function word."""
-    found = re.findall(r"[^\W\d_]+", plain(split_quotes(text)[0]))
+    found = re.findall(r"(?<![@\w])[^\W\d_]+", plain(split_quotes(text)[0]))
     known = sum(bool(lemmas(word)) or word in lexicon.ENGLISH for word in found)
     return not found or known / len(found) > 0.5 or bool({"the", "of", "with", "and"} & set(found))
 
 
 def _words(original: str, rewritten: str) -> Iterator[_Finding]:
     bare, quotes = split_quotes(original)
-    for word in re.findall(r"\w+", plain(bare)):
+    for word in re.findall(r"(?<![@\w])\w+", plain(bare)):
         yield _Finding(Atom("object", word), word in plain(rewritten))
     for quote in quotes:
         yield _Finding(Atom("text", quote), quote in rewritten)
@@ -133,18 +133,22 @@ def _count(thing: Thing, first: Reading, second: Reading) -> Iterator[_Finding]:
     """A number must be found as it is or as the sum of its parts; one must not become several, nor several one."""
     same = [other for other in _shown(first, thing.noun) if not other.part]
     found = [other for other in _shown(second, thing.noun) if not other.part]
-    if thing.part or not found or (len(same) > 1 and (thing.count or 2) > 1):
+    if thing.part or (len(same) > 1 and (thing.count or 2) > 1) or (not found and _object(thing, second).kept):
         return
     most, single = sum(other.count or 1 for other in same), [other for other in found if not other.plural]
     extra = [o for o in found if (o.more and not thing.more) or (o.exact and thing.count and (o.count or 0) > most)]
     if thing.count is None:
-        kept = len(single) != 1 or len(found) > 1
+        kept = len(found) > len(single) or len(found) > 1
     elif thing.count == 1:
-        kept = len(single) == len(found) if thing.exact else bool(single)
+        kept = len(single) == len(found) > 0 if thing.exact else bool(single)
     else:
         kept = any(o.count == thing.count for o in found) or sum(o.count or 0 for o in found) == thing.count
     number = "several" if thing.count is None else thing.count
-    yield _Finding(Atom("count", f"{thing.noun}: {number}"), kept and not extra, (extra or found)[0].words)
+    yield _Finding(
+        Atom("count", f"{thing.noun}: {number}"),
+        kept and not extra,
+        "".join(other.words for other in (extra or found)[:1]),
+    )
 
 
 def _attributes(thing: Thing, first: Reading, second: Reading) -> Iterator[_Finding]:
@@ -172,8 +176,12 @@ def _told_by_links(thing: Thing, reading: Reading) -> set[str]:
 
 def _relation(link: Link, first: Reading, second: Reading) -> Iterator[_Finding]:
     subject, thing = link.subjects[0], link.object
-    ends = (subject, thing)
-    if any(end.negated or end.noun in lexicon.IGNORED or not _shown(second, end.noun) for end in ends):
+    text = f"{subject.noun} {link.relation} {thing.noun}"
+    if any(end.negated or end.noun in lexicon.IGNORED for end in (subject, thing)):
+        return
+    if not all(_shown(second, end.noun) for end in (subject, thing)):
+        if not all(_object(end, second).kept for end in (subject, thing)):
+            yield _Finding(Atom("negation", f"not: {text}") if link.negated else Atom("relation", text), link.negated)
         return
     straight = [other for other in second.links if joins(link, other, second)]
     turned = [other for other in second.links if joins(link, other, second, swapped=True)]
@@ -181,7 +189,6 @@ def _relation(link: Link, first: Reading, second: Reading) -> Iterator[_Finding]
     saying += [o for o in turned if implies(lexicon.INVERSE.get(o.relation, ""), link.relation)]
     saying += [o for o in turned if o.relation in lexicon.HOLDS.get(link.relation, ())]
     claimed = any(not other.negated for other in saying)
-    text = f"{subject.noun} {link.relation} {thing.noun}"
     if link.negated:
         yield _Finding(Atom("negation", f"not: {text}"), bool(saying) and not claimed, text if claimed else "")
         return

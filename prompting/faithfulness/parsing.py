@@ -1,8 +1,9 @@
-"""What a prompt says: things with number and attributes, links between them, quotations, denials. One pass, no model."""
+"""What a prompt says: things with number and attributes, links between them, quotations, denials. One pass."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from . import lexicon
 from .words import Word, is_plural, singular, split_quotes, tag
@@ -170,7 +171,8 @@ class _Parser:
         number = next((int(word.text) for word in words if word.tag == "num"), None)
         earlier = [thing for thing in (self.free or self.here) if not thing.part]
         if head >= 0:
-            self.add(_thing(words[: head + 1]))
+            run = self.words[start : self.words.index(words[head], start) + 1]
+            self.add(_thing(words[: head + 1], " ".join(word.text for word in run)))
         elif number is not None and earlier:  # "one of them green"
             self.add(Thing(earlier[-1].noun, "", number, exact=True, plural=number > 1, part=True))
         after = [w.lemma for w in words[head + 1 :] if w.tag == "adj" and w.text not in lexicon.VAGUE]
@@ -181,18 +183,16 @@ class _Parser:
         return end
 
     def end_of_phrase(self, start: int) -> int:
-        """Where the run of determiner, numbers, adjectives and nouns ends; commas stand inside "foggy, mountain lake"."""
+        """Where the run of determiner, numbers, adjectives and nouns ends; "foggy, mountain lake" is one run."""
         place, adjective, noun = start, False, False
         while True:
             word, after = self.words[place], self.words[min(place + 1, len(self.words) - 1)]
             if word.tag in ("num", "ord", "adj", "noun"):
                 noun, adjective = noun or word.tag == "noun", adjective or word.tag == "adj"
-            elif word.tag == "adv":
-                if noun or after.tag not in ("num", "adj", "noun", "adv"):
-                    return place
-            elif word.tag != "det" or (place > start and self.words[place - 1].tag != "det"):
-                if not adjective or noun or self.after_be or not self.inside(start, place):
-                    return place
+            elif (word.tag == "adv" and not noun and after.tag in ("num", "adj", "noun", "adv")) or (word.tag == "det" and (place == start or self.words[place - 1].tag == "det")):
+                pass
+            elif not adjective or noun or self.after_be or not self.inside(start, place):
+                return place
             place += 1
 
     def inside(self, start: int, place: int) -> bool:
@@ -234,13 +234,13 @@ class _Parser:
         self.last = pending
 
 
-def _thing(words: list[Word]) -> Thing:
+def _thing(words: list[Word], text: str) -> Thing:
     """The thing of a noun phrase; its head is the last word."""
     head, texts = words[-1].text, {word.text for word in words[:-1]}
     plural = is_plural(head) or bool(texts & lexicon.SEVERAL)
-    thing = Thing(singular(head), " ".join(word.text for word in words), None if plural else 1, plural=plural)
+    thing = Thing(singular(head), text, None if plural else 1, plural=plural)
     thing.exact, thing.more = bool(texts & lexicon.SINGLE), bool(texts & lexicon.MORE)
-    for word, after in zip(words, words[1:], strict=False):
+    for word, after in pairwise(words):
         if word.tag == "num":
             thing.count, thing.exact, thing.plural = int(word.text), True, int(word.text) > 1
         elif word.tag == "ord":

@@ -15,7 +15,7 @@ from textlens.agent.shot_sources import folder_shots, question_shots
 from textlens.agent.target_tokens import token_counter
 from textlens.encoders.description import Description
 from textlens.errors import InputError
-from textlens.prompting.shots import select_shots
+from textlens.prompting.fewshot import select_shots
 from textlens.prompting.templates import Context, Shot
 from textlens.prompting.upsampling import SYSTEM
 
