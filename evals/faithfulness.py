@@ -1,4 +1,4 @@
-"""How well the faithfulness check tells broken rewrites from faithful ones. `python -m textlens.evals.faithfulness FILE…`
+"""How well the check tells broken rewrites from faithful ones. `python -m textlens.evals.faithfulness FILE…`
 
 A file is JSON Lines: `{"original": …, "rewritten": …, "faithful": true or false, "kind": …, "split": …}`, the last two
 optional. `tests/prompting/rewrites.jsonl` is one such file: its "held_out" pairs were written before the check was, and

@@ -189,10 +189,12 @@ class _Parser:
             word, after = self.words[place], self.words[min(place + 1, len(self.words) - 1)]
             if word.tag in ("num", "ord", "adj", "noun"):
                 noun, adjective = noun or word.tag == "noun", adjective or word.tag == "adj"
-            elif (word.tag == "adv" and not noun and after.tag in ("num", "adj", "noun", "adv")) or (word.tag == "det" and (place == start or self.words[place - 1].tag == "det")):
-                pass
-            elif not adjective or noun or self.after_be or not self.inside(start, place):
-                return place
+            else:
+                opens = word.tag == "det" and (place == start or self.words[place - 1].tag == "det")
+                very = word.tag == "adv" and not noun and after.tag in ("num", "adj", "noun", "adv")
+                listed = adjective and not noun and not self.after_be and self.inside(start, place)
+                if not (opens or very or listed):
+                    return place
             place += 1
 
     def inside(self, start: int, place: int) -> bool:

@@ -117,7 +117,7 @@ def singular(word: str) -> str:
     """The singular of a noun: "wolves" -> "wolf"; of an unknown one by rule."""
     import lemminflect
 
-    if lemmas(word) or not word.endswith("s") or word.endswith(("ss", "us", "is")) or len(word) < 4:
+    if lemmas(word) or not word.endswith("s") or word.endswith(("ss", "us")) or len(word) < 4:
         return lemmas(word).get("NOUN", word)
     return str(lemminflect.getAllLemmasOOV(word, "NOUN")["NOUN"][0])
 

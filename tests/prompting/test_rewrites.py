@@ -101,3 +101,13 @@ def test_arguments_are_checked() -> None:
         select_rewrite("a dog", GOOD, max_tokens=77)
     with pytest.raises(InputError, match="1 or more"):
         select_rewrite("a dog", GOOD, max_tokens=0, count_tokens=len)
+
+
+def test_additions_stand_before_the_flags_of_the_prompt() -> None:
+    chosen = select_rewrite("a lynx in a forest --ar 3:2 --no snow", "A wolf in a valley, golden light, a mossy log.")
+    assert chosen.prompt == "a lynx in a forest, golden light, mossy log --ar 3:2 --no snow"
+
+
+def test_the_main_subject_of_a_wrong_rewrite_is_no_addition() -> None:
+    chosen = select_rewrite("a teapot", "A green cube in the top left, on a pale plain surface, very soft even light.")
+    assert chosen.prompt == "a teapot, pale plain surface, soft even light"
