@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import lexicon
 from .matching import contradiction, has_attribute, implies, joins, same_attribute, same_noun, same_thing
@@ -53,8 +54,7 @@ class FaithfulnessReport:
         return not self.broken and not self.changed
 
 
-@dataclass(frozen=True)
-class _Finding:
+class _Finding(NamedTuple):
     atom: Atom
     kept: bool
     found: str = ""
@@ -79,16 +79,11 @@ def check(original: str, rewritten: str) -> FaithfulnessReport:
     )
 
 
-def atoms(text: str) -> tuple[Atom, ...]:
-    """Everything that a prompt says, as `check` would look for it."""
-    return check(text, text).kept
-
-
 def is_english(text: str) -> bool:
     """Whether most words are known, or any is an English function word."""
     found = re.findall(r"(?<![@\w])[^\W\d_]+", plain(split_quotes(text)[0]))
-    known = sum(bool(lemmas(word)) or word in lexicon.ENGLISH for word in found)
-    return not found or known / len(found) > 0.5 or bool({"the", "of", "with", "and"} & set(found))
+    known = sum(bool(lemmas(word)) or word in lexicon.CLOSED for word in found)
+    return known >= len(found) / 2 or bool({"the", "of", "with", "and"} & set(found))
 
 
 def _words(original: str, rewritten: str) -> Iterator[_Finding]:
@@ -193,8 +188,7 @@ def _relation(link: Link, first: Reading, second: Reading) -> Iterator[_Finding]
         yield _Finding(Atom("negation", f"not: {text}"), bool(saying) and not claimed, text if claimed else "")
         return
     wrong = [o for o in straight if {o.relation, link.relation} <= lexicon.FIRM]
-    if link.relation not in lexicon.SYMMETRIC:
-        wrong += [o for o in turned if same_attribute(link.relation, o.relation)]
+    wrong += [o for o in turned if same_attribute(link.relation, o.relation)]
     if link.relation == "with" and not saying:
         wrong += [o for o in second.links if _owned_by_another(o, link, first)]
     found = f"{wrong[0].subjects[0].noun} {wrong[0].relation} {wrong[0].object.noun}" if wrong else ""

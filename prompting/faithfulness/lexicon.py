@@ -40,15 +40,11 @@ SHADES = {"dark": "dark-shaded", "deep": "dark-shaded", "light": "light-shaded",
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 LEMMAS = {"people": "person", "leaves": "leaf", "woods": "woods", "glasses": "glasses", "sunglasses": "sunglasses"}
 """Singulars that the dictionary gives otherwise."""
-BE, SINGLE, SEVERAL, MORE, VIEWS, VAGUE, IGNORED = (
-    SETS[name] for name in ("BE", "SINGLE", "SEVERAL", "MORE", "VIEWS", "VAGUE", "IGNORED")
-)
-PRAISE, MATERIALS, CLOTHES, POSTURE, FIRM, SYMMETRIC = (
-    SETS[name] for name in ("PRAISE", "MATERIALS", "CLOTHES", "POSTURE", "FIRM", "SYMMETRIC")
-)
-OPEN_PLACES, NO_COMPOUNDS, NOT_VERBS, ENGLISH, COLLECTIVES = (
-    SETS[name] for name in ("OPEN_PLACES", "NO_COMPOUNDS", "NOT_VERBS", "ENGLISH", "COLLECTIVES")
-)
+BE, SINGLE, SEVERAL, MORE = SETS["BE"], SETS["SINGLE"], SETS["SEVERAL"], SETS["MORE"]
+VIEWS, VAGUE, IGNORED, PRAISE = SETS["VIEWS"], SETS["VAGUE"], SETS["IGNORED"], SETS["PRAISE"]
+MATERIALS, CLOTHES, POSTURE, FIRM = SETS["MATERIALS"], SETS["CLOTHES"], SETS["POSTURE"], SETS["FIRM"]
+OPEN_PLACES, NO_COMPOUNDS, NOT_VERBS = SETS["OPEN_PLACES"], SETS["NO_COMPOUNDS"], SETS["NOT_VERBS"]
+COLLECTIVES = "|".join(sorted(SETS["COLLECTIVES"]))
 EXCLUSIVE = frozenset(tuple(pair.split("/")) for pair in SETS["EXCLUSIVE"])
 VERBS = VERB_GROUPS.keys() | SETS["VERBS"]
 KNOWN_ADJECTIVES = ADJECTIVES.keys() | COLOURS.keys() | SHADES.keys() | PRAISE | {w for pair in EXCLUSIVE for w in pair}

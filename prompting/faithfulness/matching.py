@@ -81,9 +81,8 @@ def joins(link: Link, other: Link, second: Reading, *, swapped: bool = False) ->
     if swapped:
         return same_thing(link.subjects[0], other.object) and same_thing(link.object, other.subjects[0])
     ends = [other.object, *(o.object for o in second.links if o.relation == "with" and o.subjects[0] is other.object)]
-    owners = link.subjects[:1] if link.relation == "with" else link.subjects
-    pairs = ((owner, found) for owner in owners for found in other.subjects)
-    return any(same_thing(link.object, end) for end in ends) and any(same_thing(*pair) for pair in pairs)
+    owned = any(same_thing(link.subjects[0], owner) for owner in other.subjects)
+    return owned and any(same_thing(link.object, end) for end in ends)
 
 
 def implies(found: str, wanted: str, place: str = "") -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from . import lexicon
-from .words import Word, is_plural, singular, split_quotes, tag
+from .words import Word, singular, split_quotes, tag
 
 _REACH = 12
 """How many things back a verb can point; it keeps the time linear in the length of the text."""
@@ -104,13 +104,10 @@ class _Parser:
     def on_pron(self, word: Word, place: int) -> None:
         self.pending = None
 
-    on_quote = on_pron
+    on_quote = on_poss = on_pron
 
     def on_adv(self, word: Word, place: int) -> None:
         """Adverbs say nothing that is checked."""
-
-    def on_poss(self, word: Word, place: int) -> None:
-        self.pending = Link(self.here[-1:], "with", _UNKNOWN)
 
     def on_place(self, word: Word, place: int) -> None:
         self.pending = None
@@ -144,7 +141,7 @@ class _Parser:
     def on_verb(self, word: Word, place: int) -> None:
         close = word.form in ("ing", "ed") and self.words[place - 1].tag == "noun" and not self.after_be
         subjects, negated = self.subjects(nearest=close), self.deny in ("not", "never")
-        if (self.pending or not self.waiting) and self.words[place + 1].tag != "quote":
+        if self.words[place + 1].tag != "quote":
             self.describe(subjects, word.lemma, act=True)
         passive = word.form == "ed" and (self.after_be or close)
         self.verb = self.pending = Link(subjects, word.lemma, _UNKNOWN, negated, verb=True, passive=passive)
@@ -220,7 +217,7 @@ class _Parser:
         self.adjectives = set()
         if pending and pending.fronted:
             self.waiting.append(Link([], pending.relation, thing, pending.negated))
-        elif pending and pending.subjects and not (self.waiting and pending.verb):
+        elif pending and pending.subjects:
             self.link(pending, thing)
         elif pending is None or pending.verb:
             self.free.append(thing)
@@ -239,7 +236,7 @@ class _Parser:
 def _thing(words: list[Word], text: str) -> Thing:
     """The thing of a noun phrase; its head is the last word."""
     head, texts = words[-1].text, {word.text for word in words[:-1]}
-    plural = is_plural(head) or bool(texts & lexicon.SEVERAL)
+    plural = singular(head) != head or bool(texts & lexicon.SEVERAL)
     thing = Thing(singular(head), text, None if plural else 1, plural=plural)
     thing.exact, thing.more = bool(texts & lexicon.SINGLE), bool(texts & lexicon.MORE)
     for word, after in pairwise(words):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 from . import lexicon
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """tag: det num ord adj noun verb prep conj pron aux neg adv place quote poss comma end. form: ing ed s base."""
 
     text: str
@@ -34,10 +34,7 @@ _WEIGHTS = (  # (red:1.4) ((two)) [bald] {{angry}} red++ sun::2 <lora:style:0.8>
 _SIDE = r"\b(?:in|on|at|to)\s+the\s+(?:far\s+|very\s+)?"
 _PICTURE = r"(?:\s+of\s+the\s+(?:image|picture|frame|scene|photo|canvas|composition))"
 _MARKS = (
-    (
-        r"^\s*(?:please\s+)?(?:draw|paint|create|generate|make|show|imagine)(?:\s+(?:me|us))?\s+(?=(?:an?|the|\d+)\b)",
-        "",
-    ),
+    (r"^\s*(?:please\s+)?(?:draw|paint|create|make|show|imagine)(?:\s+(?:me|us))?\s+(?=(?:an?|the|\d+)\b)", ""),
     (r"\bno one\b", "nobody"),
     (rf"{_SIDE}(?:top|upper)[\s-]+(left|right)(?:[\s-]+corner)?{_PICTURE}?\b", r"@top @\1"),
     (rf"{_SIDE}(?:bottom|lower)[\s-]+(left|right)(?:[\s-]+corner)?{_PICTURE}?\b", r"@bottom @\1"),
@@ -46,7 +43,6 @@ _MARKS = (
     (rf"{_SIDE}(top|bottom){_PICTURE}", r"@\1"),
     (r"\bfrom\s+(above|below|behind|afar)\b(?!\s+(?:an?|the)\b)", r"@from-\1"),
     (r"\b(?:overhead|aerial|bird'?s[- ]eye|top-down)\s+(?:view|shot)\b", "@from-above"),
-    (r"\b(?:low[- ]angle|worm'?s[- ]eye)\s+(?:view|shot)\b", "@from-below"),
     (r"\b(?:black[ -]and[ -]white|monochrome|gr[ae]yscale)(?=\s*(?:[.,;]|$|photo|film|image|picture))", "@monochrome"),
     (r"\b(?:(?:to|on|at)\s+(?:the|its|his|her|their)\s+)?(left|right)(?:[\s-]+hand)?(?:\s+side)?\s+of\b", r"\1 of"),
     (rf"\b(?:{'|'.join(sorted(lexicon.PHRASES, key=len, reverse=True))})\b", lambda match: match[0].replace(" ", "-")),
@@ -59,12 +55,8 @@ _COUNTS = (
     (r"\b(?:a )?dozen\b", "12"),
     (r"\bboth\b", "2"),
     (r"\b(?:a )?(?:pairs?|couples?|duos?) of\b", "2"),
-    (r"\b(?:a )?trio of\b", "3"),
     (r"\b(\d+) (2|12|100|1000|1000000)\b", lambda match: str(int(match[1]) * int(match[2]))),
-    (
-        rf"\b(?:an? )?(?:\w+ )?(?:{'|'.join(sorted(lexicon.COLLECTIVES))}) of(?= (?:\w+ )?\w+(?:s|en|ople|ice|eese)\b)",
-        "several",
-    ),
+    (rf"\b(?:an? )?(?:\w+ )?(?:{lexicon.COLLECTIVES}) of(?= (?:\w+ )?\w+(?:s|en|ople|ice|eese)\b)", "several"),
     (r"\b(\d+)(?!st\b|nd\b|rd\b|th\b)([a-z]{3,})\b", r"\1 \2"),  # 2girls
 )
 _TOKEN = re.compile(r"@[\w-]+|#?\d+(?:[.:]\d+)*[^\W\d_]*(?:-[^\W\d_]+)*|[^\W\d_]+(?:['’-][^\W_]+)*|[^\w\s]")
@@ -97,7 +89,7 @@ def plain(text: str) -> str:
     return _substituted(text, _COUNTS)
 
 
-def _substituted(text: str, patterns: tuple) -> str:  # type: ignore[type-arg]
+def _substituted(text: str, patterns: Iterable[tuple[str, Any]]) -> str:
     for pattern, instead in patterns:
         text = re.sub(pattern, instead, text)
     return text
@@ -120,11 +112,6 @@ def singular(word: str) -> str:
     if lemmas(word) or not word.endswith("s") or word.endswith(("ss", "us")) or len(word) < 4:
         return lemmas(word).get("NOUN", word)
     return str(lemminflect.getAllLemmasOOV(word, "NOUN")["NOUN"][0])
-
-
-def is_plural(word: str) -> bool:
-    """Whether the form is a plural; "sheep" and "glasses" count as neither."""
-    return singular(word) != word
 
 
 def verb(word: str) -> tuple[str, str]:
@@ -162,8 +149,6 @@ def _split(token: str) -> list[str]:
         return [token[:-3], "not"]
     if token.endswith("'s"):
         return [token[:-2], "'s"]
-    if parts[-1] in ("colored", "coloured"):
-        return parts[:-1]
     whole = _closed(token) or token in lexicon.KNOWN_ADJECTIVES or parts[-1].endswith("ed") or len(parts) != 2
     return [token] if whole or not all(is_adjective(part) and len(part) > 2 for part in parts) else parts
 
@@ -189,10 +174,9 @@ def _open(token: str, before: list[Word], after: str) -> Word:
     if form and _acts(token, lemma, form, previous, following, before):
         return Word(token, "verb", lemma, form)
     told = (token in lexicon.KNOWN_ADJECTIVES and token != "light") or previous.tag == "aux" or not following
-    if is_adjective(token) and (told or "NOUN" not in known):
-        return Word(token, "adj", token)
-    if form in ("ing", "ed") and not ("NOUN" in known and following):
-        return Word(token, "adj", lemma, form)
+    adjective = is_adjective(token) and (told or "NOUN" not in known)
+    if adjective or (form in ("ing", "ed") and not ("NOUN" in known and following)):
+        return Word(token, "adj", token if adjective else lemma)
     return Word(token, "noun", singular(token))
 
 
@@ -205,15 +189,15 @@ def _acts(token: str, lemma: str, form: str, previous: Word, following: str, bef
     start = max((i for i, word in enumerate(before) if word.tag == "end"), default=-1)
     tags = [word.tag for word in before[start + 1 :]]
     known = lemma in lexicon.VERBS or "NOUN" not in lemmas(token)
+    plural = singular(previous.text) != previous.text
     noun = previous.tag == "noun" or (form == "s" and _may_be_noun(previous))
     if previous.tag in ("aux", "pron") or previous.text in ("not", "never", "to"):
         return form != "base" or known
     if form in ("ing", "ed"):
         return noun or (bool(following) and previous.tag not in ("det", "num", "ord", "poss"))
     if form == "base":
-        plural = noun and (is_plural(previous.text) or "conj" in tags[-5:])
-        return known and plural and following not in ("", "conj")
-    if noun and not is_plural(previous.text):
+        return known and noun and (plural or "conj" in tags[-5:]) and following not in ("", "conj")
+    if noun and not plural:
         begun = following in ("det", "prep", "num", "adv", "pron") and "verb" not in tags and "det" in tags
         return known or begun
     inner = "prep" in tags and "noun" in tags[: tags.index("prep")]  # "a cat with blue eyes looks up"

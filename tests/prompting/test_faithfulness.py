@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from textlens.prompting.faithfulness import Atom, atoms, check
+from textlens.prompting.faithfulness import Atom, check
 from textlens.prompting.faithfulness.parsing import read
 
 from .faithfulness_pairs import HELD_OUT_BROKEN, HELD_OUT_FAITHFUL, TUNED_BROKEN, TUNED_FAITHFUL
@@ -86,12 +86,12 @@ def test_no_atom_is_lost_on_the_way_to_the_report() -> None:
     original = 'three red kites above a beach without people, a flag that says "Go"'
     report = check(original, "Two blue kites lie under a beach full of people.")
     told = [*report.kept, *report.broken, *(change.atom for change in report.changed)]
-    assert sorted(told, key=str) == sorted(atoms(original), key=str)
+    assert sorted(told, key=str) == sorted(check(original, original).kept, key=str)
 
 
 def test_atoms_of_every_kind() -> None:
-    found = atoms('two small dogs behind a red car, no people, a sign that says "STOP HERE", the door is not open')
-    assert set(found) == {
+    prompt = 'two small dogs behind a red car, no people, a sign that says "STOP HERE", the door is not open'
+    assert set(check(prompt, prompt).kept) == {
         *(Atom("object", noun) for noun in ("dog", "car", "sign", "door")),
         *(Atom("count", text) for text in ("dog: 2", "car: 1", "sign: 1", "door: 1")),
         *(Atom("attribute", text) for text in ("dog: small", "car: red")),
