@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -70,6 +71,9 @@ def read(text: str) -> Reading:
 
 
 _UNKNOWN = Thing("")
+_LETTERS = {"det": "D", "num": "#", "ord": "O", "adj": "A", "noun": "N", "adv": "R", "comma": ",", "conj": "&"}
+_RUN = re.compile(r"D*(?:R*[OA]+&(?=A[AN]))?(?:R*[#OAN])*")  # tags by letter: "a red and very shiny ball"
+_LIST = re.compile(r"D*(?:R*[#O]*A+(?:,(?=[AN])|&(?=A[AN])))*(?:R*[#OAN])*")  # "foggy, mountain lake"
 
 
 class _Parser:
@@ -77,6 +81,7 @@ class _Parser:
 
     def __init__(self, words: list[Word], out: Reading) -> None:
         self.words, self.out = words, out
+        self.tags = "".join(_LETTERS.get(word.tag, ".") for word in words)
         self.on_end(words[0], 0)
 
     def on_end(self, word: Word, place: int) -> None:
@@ -181,27 +186,10 @@ class _Parser:
 
     def end_of_phrase(self, start: int) -> int:
         """Where the run of determiner, numbers, adjectives and nouns ends; "foggy, mountain lake" is one run."""
-        place, adjective, noun = start, False, False
-        while True:
-            word, after = self.words[place], self.words[min(place + 1, len(self.words) - 1)]
-            if word.tag in ("num", "ord", "adj", "noun"):
-                noun, adjective = noun or word.tag == "noun", adjective or word.tag == "adj"
-            else:
-                opens = word.tag == "det" and (place == start or self.words[place - 1].tag == "det")
-                very = word.tag == "adv" and not noun and after.tag in ("num", "adj", "noun", "adv")
-                listed = adjective and not noun and not self.after_be and self.inside(start, place)
-                if not (opens or very or listed):
-                    return place
-            place += 1
-
-    def inside(self, start: int, place: int) -> bool:
-        """Whether a comma or "and" goes on with the adjectives: "a red and shiny ball", "cute, cat"."""
-        first, before, word = self.words[start].tag, self.words[max(start - 1, 0)].tag, self.words[place]
-        after = [word.tag for word in self.words[place + 1 : place + 3]]
-        if word.tag == "conj":
-            return word.text == "and" and after in (["adj", "adj"], ["adj", "noun"])
-        bare = start > 0 and before in ("prep", "verb", "adv") and first != "det"
-        return word.tag == "comma" and after[0] in ("adj", "noun") and not bare and first != "num"
+        first, before = self.words[start].tag, self.words[start - 1].tag if start else "end"
+        bare = self.after_be or first == "num" or (before in ("prep", "verb", "adv") and first != "det")
+        run = (_RUN if bare else _LIST).match(self.tags, start)
+        return run.end() if run else start
 
     def add(self, thing: Thing) -> None:
         """Put a new thing in its place: denied, object of what waits for one, or subject of what comes."""
