@@ -29,7 +29,7 @@ FLAGS = {
 }
 
 _CLAUSE_ENDS = re.compile(r"(?<=[.;!?,])\s+")
-_FLAGS_BEHIND = re.compile(r"(.*?)((?:\s+--\w+(?:\s+(?!--).*?)?)*)", re.DOTALL)  # --ar 16:9 --no people
+_FLAG = re.compile(r"\s+--\w")  # a lake --ar 16:9 --no people
 _ARTICLES = re.compile(r"^(?:(?:the|a|an|its|his|her|their|this|that|these|those|some)\s+)+")
 
 
@@ -97,7 +97,9 @@ def fallback(
     (`--ar 16:9`).
     """
     fits = _limit(count_tokens, max_tokens)
-    text, flags = _FLAGS_BEHIND.fullmatch(original.rstrip()).groups()  # type: ignore[union-attr]
+    first_flag = _FLAG.search(original)
+    text, flags = (original[: first_flag.start()], original[first_flag.start() :]) if first_flag else (original, "")
+    text = text.rstrip()
     for addition in filter(None, map(str.strip, additions)):
         joint = " " if text.endswith((".", "!", "?", ",")) else ", "
         if fits(f"{text}{joint}{addition}{flags}") and check(original, f"{text}{joint}{addition}{flags}").faithful:

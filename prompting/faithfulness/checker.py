@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from . import lexicon
@@ -66,9 +67,8 @@ def check(original: str, rewritten: str) -> FaithfulnessReport:
     if not is_english(original):
         findings = list(_words(original, rewritten))
     else:
-        # What the original would fail by itself ("two dogs and a third one") is not asked of the rewrite.
-        own = {finding.atom for finding in _findings(first, first) if not finding.kept}
-        findings = [finding for finding in _findings(first, second) if finding.atom not in own]
+        failing = _failing(original)
+        findings = [finding for finding in _findings(first, second) if finding.atom not in failing]
     worst = {f.atom: f for f in sorted(findings, key=lambda f: not f.kept)}  # of equal atoms the broken one counts
     ordered = [worst[atom] for atom in dict.fromkeys(f.atom for f in findings)]
     return FaithfulnessReport(
@@ -77,6 +77,12 @@ def check(original: str, rewritten: str) -> FaithfulnessReport:
         added=tuple(dict.fromkeys(_added(first, second))),
         changed=tuple(Change(f.atom, f.found) for f in ordered if not f.kept and f.found),
     )
+
+
+@lru_cache(maxsize=16)
+def _failing(text: str) -> frozenset[Atom]:
+    """What a text fails by itself ("two dogs and a third one"), and is not asked of its rewrite."""
+    return frozenset(finding.atom for finding in _findings(read(text), read(text)) if not finding.kept)
 
 
 def is_english(text: str) -> bool:
@@ -138,12 +144,8 @@ def _count(thing: Thing, first: Reading, second: Reading) -> Iterator[_Finding]:
         kept = len(single) == len(found) > 0 if thing.exact else bool(single)
     else:
         kept = any(o.count == thing.count for o in found) or sum(o.count or 0 for o in found) == thing.count
-    number = "several" if thing.count is None else thing.count
-    yield _Finding(
-        Atom("count", f"{thing.noun}: {number}"),
-        kept and not extra,
-        "".join(other.words for other in (extra or found)[:1]),
-    )
+    atom = Atom("count", f"{thing.noun}: {'several' if thing.count is None else thing.count}")
+    yield _Finding(atom, kept and not extra, "".join(other.words for other in (extra or found)[:1]))
 
 
 def _attributes(thing: Thing, first: Reading, second: Reading) -> Iterator[_Finding]:
@@ -178,10 +180,10 @@ def _relation(link: Link, first: Reading, second: Reading) -> Iterator[_Finding]
         if not all(_object(end, second).kept for end in (subject, thing)):
             yield _Finding(Atom("negation", f"not: {text}") if link.negated else Atom("relation", text), link.negated)
         return
-    straight = [other for other in second.links if joins(link, other, second)]
-    turned = [other for other in second.links if joins(link, other, second, swapped=True)]
+    straight = [o for o in second.links if joins(link, o, second)]
+    turned = [o for o in second.links if joins(link, o, second, swapped=True)]
     saying = [o for o in straight if implies(o.relation, link.relation, thing.noun)]
-    saying += [o for o in turned if implies(lexicon.INVERSE.get(o.relation, ""), link.relation)]
+    saying += [o for o in turned if any(implies(r, link.relation) for r in lexicon.INVERSE.get(o.relation, ()))]
     saying += [o for o in turned if o.relation in lexicon.HOLDS.get(link.relation, ())]
     claimed = any(not other.negated for other in saying)
     if link.negated:

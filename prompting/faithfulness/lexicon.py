@@ -31,10 +31,9 @@ SETS = {name: frozenset(text.split()) for name, text in _LISTS["sets"].items()}
 COLOURS, ADJECTIVES, NOUNS, VERB_GROUPS, PREPOSITIONS = (
     groups(_LISTS["groups"][name]) for name in ("COLOURS", "ADJECTIVES", "NOUNS", "VERB_GROUPS", "PREPOSITIONS")
 )
-IMPLIED_BY, HOLDS, KINDS = (relations(_LISTS["relations"][name]) for name in ("IMPLIED_BY", "HOLDS", "KINDS"))
-INVERSE = {"on": "under", "above": "under", "left": "right", "right": "left", "behind": "front", "front": "behind"}
-INVERSE |= {"near": "near", "facing": "facing", "against": "against", "under": "on"}
-"""A on B says B under A."""
+IMPLIED_BY, INVERSE, HOLDS, KINDS = (
+    relations(_LISTS["relations"][name]) for name in ("IMPLIED_BY", "INVERSE", "HOLDS", "KINDS")
+)
 SHADES = {"dark": "dark-shaded", "deep": "dark-shaded", "light": "light-shaded", "pale": "light-shaded"}
 """Of a colour, so that a dark blue car is no light blue one, and its shade is none of its other attributes."""
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from . import lexicon
 from .parsing import Link, Reading, Thing
 from .words import lemmas
 
 
+@lru_cache(maxsize=65536)
 def same_noun(wanted: str, found: str) -> bool:
     """Whether the rewrite's noun names the thing: the same, a synonym, or a kind ("robin", "businessman" for "man")."""
     base = lexicon.NOUNS.get(wanted, wanted)
@@ -17,6 +20,7 @@ def same_noun(wanted: str, found: str) -> bool:
     return compound and front != found and bool(lemmas(front))
 
 
+@lru_cache(maxsize=65536)
 def same_attribute(wanted: str, found: str) -> bool:
     """Whether two attributes or verbs say the same: "crimson" for "red", "snowy" for "snow"."""
     if wanted == found or (wanted not in lexicon.COLOURS and len(_stem(wanted)) > 2 and _stem(wanted) == _stem(found)):
@@ -32,6 +36,7 @@ def _stem(word: str) -> str:
     )
 
 
+@lru_cache(maxsize=65536)
 def excludes(one: str, other: str) -> bool:
     """Whether a thing cannot have both: two colours, two materials, or a pair such as big and small."""
     if one in lexicon.COLOURS and other in lexicon.COLOURS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 
 from . import lexicon
@@ -58,6 +59,7 @@ class Reading:
     lemmas: set[str] = field(default_factory=set)
 
 
+@lru_cache(maxsize=16)  # a choice of rewrite asks for the same texts again and again
 def read(text: str) -> Reading:
     """Read an English prompt. Unknown words count as nouns, so that nothing is passed over in silence."""
     bare, quotes = split_quotes(text)

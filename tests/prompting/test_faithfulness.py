@@ -226,6 +226,8 @@ def test_what_is_said_of_one_is_not_said_of_all(original: str, same: str, anothe
         ("a bird in a cage", "A green parrot sits in a brass cage by the window."),
         ("a coat on a chair", "A yellow raincoat hangs on a chair in the hall."),
         ("a valley covered in fog", "A fog-covered valley below dark hills."),
+        ("a lamp above a desk", "A desk under a brass lamp."),
+        ("a cat beside a stove", "A stove beside a sleeping cat."),
     ],
 )
 def test_paraphrases_and_kinds_are_kept(original: str, rewritten: str) -> None:
