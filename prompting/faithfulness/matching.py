@@ -17,7 +17,7 @@ def same_noun(wanted: str, found: str) -> bool:
         return True
     front = found.removesuffix(wanted)
     compound = len(wanted) > 2 and len(front) > 2 and found not in lexicon.NO_COMPOUNDS
-    return compound and front != found and bool(lemmas(front))
+    return compound and front != found and (wanted in ("man", "woman") or bool(lemmas(front)))
 
 
 @lru_cache(maxsize=65536)

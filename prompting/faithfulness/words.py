@@ -200,6 +200,5 @@ def _acts(token: str, lemma: str, form: str, previous: Word, following: str, bef
     if noun and not plural:
         begun = following in ("det", "prep", "num", "adv", "pron") and "verb" not in tags and "det" in tags
         return known or begun
-    inner = "prep" in tags and "noun" in tags[: tags.index("prep")]  # "a cat with blue eyes looks up"
     joined = previous.tag in ("comma", "conj", "place", "quote") and "noun" in tags
-    return known and following in ("det", "prep", "adv", "pron", "num") and (joined or (noun and inner))
+    return known and following in ("det", "prep", "adv", "pron", "num") and (joined or noun)
