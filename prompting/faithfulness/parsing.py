@@ -147,7 +147,8 @@ class _Parser:
 
     def on_verb(self, word: Word, place: int) -> None:
         close = word.form in ("ing", "ed") and self.words[place - 1].tag == "noun" and not self.after_be
-        subjects, negated = self.subjects(nearest=close), self.deny in ("not", "never")
+        inverted = self.waiting and not self.free  # "on a hill stands a castle"
+        subjects, negated = [] if inverted else self.subjects(nearest=close), self.deny in ("not", "never")
         if self.words[place + 1].tag != "quote":
             self.describe(subjects, word.lemma, act=True)
         passive = word.form == "ed" and (self.after_be or close)
