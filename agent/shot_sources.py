@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..encoders.images import expand_images
 from ..errors import InputError
-from ..prompting.shot_files import load_shots
 from ..prompting.fewshot import NUM_PSEUDO, pseudo_shots, select_shots
+from ..prompting.shot_files import load_shots
 from ..prompting.templates import Shot
 from ..prompting.vqa import VQA_PSEUDO
 

@@ -25,7 +25,7 @@ def upsample(
     temperature: float = 0.7,
     seed: int = 0,
 ) -> list[Upsampling]:
-    """Rewrite short prompts for an image generator; what breaks a prompt gives way to the prompt itself (`select_rewrite`).
+    """Rewrite short prompts for an image generator; an unfaithful rewrite gives way to the prompt (`select_rewrite`).
 
     template: by default the full one, or the brief one for a model whose context cannot hold it.
     temperature: not 0, so that another seed gives another rewrite.
