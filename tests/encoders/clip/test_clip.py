@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from textlens.encoders.clip.clip import Clip
 from textlens.errors import InputError
 
-from ..noise import images
+from ..pictures import images
 
 Build = Callable[..., Clip]
 TEXTS = ["a red cat on the sun", "cat", "two suns, one cat!"]
