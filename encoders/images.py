@@ -59,10 +59,7 @@ class LoadedImage:
 
 
 def load_image(
-    source: ImageSource,
-    *,
-    limits: ImageLimits = DEFAULT_LIMITS,
-    allow_network: bool = False,
+    source: ImageSource, *, limits: ImageLimits = DEFAULT_LIMITS, allow_network: bool = False
 ) -> Image.Image:
     """Load one image as 8-bit RGB at its own size: EXIF orientation applied, transparency on white.
 

@@ -87,10 +87,7 @@ def read_config(config_class: type[Config], folder: Path, kind: str) -> Config:
 
 
 def save_weights(
-    tensors: Mapping[str, Tensor],
-    path: Path,
-    dtype: torch.dtype | None = None,
-    metadata: dict[str, str] | None = None,
+    tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None = None, metadata: dict[str, str] | None = None
 ) -> None:
     """Write safetensors, atomically; floating-point tensors in `dtype` if given."""
     stored = {
@@ -121,7 +118,7 @@ def load_weights(model: nn.Module, path: Path, *, tied: Sequence[str] = (), conf
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read, missing or damaged ({error}); save or download it again") from error
+        raise InputError(f"{path} cannot be read, missing or damaged ({error}); expected safetensors") from error
     fill_strictly(model, tensors, f"{path} does not fit the {config_name} beside it", tied=tied)
 
 

@@ -21,11 +21,11 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from ...errors import InputError
-from ..saved_models import CONFIG_NAME
+from ..saved_models import CONFIG_NAME, load_weights
 from .open_clip_files import (
+    CLIP_CONFIG_NAME,
     WEIGHTS_NAME,
     build_model,
-    load_strictly,
     load_tokenizer,
     named_config,
     preprocess_of,
@@ -67,7 +67,7 @@ class Clip:
         if folder.exists() or isinstance(spec, Path):
             config = read_config(folder)
             model = build_model(config["model_cfg"], config.get("preprocess_cfg"))
-            load_strictly(model, folder / WEIGHTS_NAME)
+            load_weights(model, folder / WEIGHTS_NAME, config_name=CLIP_CONFIG_NAME)
             tokenizer, model_cfg = load_tokenizer(f"local-dir:{folder}"), config["model_cfg"]
         else:
             model, model_cfg = published_model(str(spec))
@@ -80,7 +80,6 @@ class Clip:
         config: str | Mapping[str, Any],
         *,
         tokenizer_folder: str | Path | None = None,
-        preprocess_cfg: Mapping[str, Any] | None = None,
         name: str = "random",
     ) -> Clip:
         """Random weights (torch's global generator), from an open_clip architecture name or `model_cfg`.
@@ -98,7 +97,7 @@ class Clip:
             tokenizer: Any = HFTokenizer(str(source), context_length=context_length, **kwargs)
         else:
             tokenizer = SimpleTokenizer(context_length=context_length, **text_cfg.get("tokenizer_kwargs", {}))
-        return cls(build_model(model_cfg, preprocess_cfg), tokenizer, model_cfg, name=name)
+        return cls(build_model(model_cfg), tokenizer, model_cfg, name=name)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
         """Write config, weights (in `dtype` if given) and tokenizer files, as `from_pretrained` reads them."""

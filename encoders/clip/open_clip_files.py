@@ -22,20 +22,22 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from torch import nn
 
 from ...errors import InputError
-from ..saved_models import load_weights, save_weights, shortened
+from ..saved_models import save_weights, shortened
 
-CONFIG_NAME = "open_clip_config.json"
+CLIP_CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_model.safetensors"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """`open_clip_config.json`, {"model_cfg": ..., "preprocess_cfg": ...}, in open_clip's own format."""
-    path = folder / CONFIG_NAME
+    path = folder / CLIP_CONFIG_NAME
     if not folder.is_dir():
-        raise InputError(f"no folder {folder}; expected a folder with {CONFIG_NAME} and {WEIGHTS_NAME}")
+        raise InputError(f"no folder {folder}; expected a folder with {CLIP_CONFIG_NAME} and {WEIGHTS_NAME}")
     if not path.is_file():
         found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
-        raise InputError(f"{folder} has no {CONFIG_NAME} (it holds: {found}); expected a folder saved by open_clip")
+        raise InputError(
+            f"{folder} has no {CLIP_CONFIG_NAME} (it holds: {found}); expected a folder saved by open_clip"
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -72,18 +74,11 @@ def build_model(model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any] 
     return model
 
 
-def load_strictly(model: nn.Module, path: Path) -> None:
-    """Load safetensors into `model` in the model's dtype; names and shapes must match."""
-    if not path.is_file():
-        raise InputError(f"no weights at {path}; expected safetensors (pickled .bin and .pt files are not read)")
-    load_weights(model, path, config_name=CONFIG_NAME)
-
-
 def save_folder(folder: Path, model: nn.Module, model_cfg: Mapping[str, Any], dtype: torch.dtype | None) -> None:
     """Write config and weights; open_clip's own "local-dir:" reads them too."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": dict(model_cfg), "preprocess_cfg": asdict(preprocess_of(model))}
-    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / CLIP_CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     save_weights(model.state_dict(), folder / WEIGHTS_NAME, dtype)
 
 

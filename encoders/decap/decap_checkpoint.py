@@ -13,7 +13,6 @@ from torch import Tensor
 from transformers import GPT2Config
 
 from ...errors import InputError
-from ..clip.space import space_of
 from ..saved_models import fill_strictly, first_line, load_weights, read_config, save_config, save_weights
 from .decap_decoder import DecapDecoder
 
@@ -45,11 +44,6 @@ class DecapConfig:
     def __post_init__(self) -> None:
         if self.strategy not in get_args(Strategy):
             raise InputError(f"unknown strategy {self.strategy!r}; expected one of {', '.join(get_args(Strategy))}")
-
-    @property
-    def space(self) -> str:
-        """Name of the CLIP's space: "coca" for the folder "../coca"."""
-        return space_of(self.clip)
 
     def new_decoder(self) -> DecapDecoder:
         """A decoder of random weights, of torch's global generator."""
@@ -108,15 +102,13 @@ def _official_tensors(path: Path) -> dict[str, Tensor]:
     """The state dict under our names, without the tied head and the attention masks of old transformers."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error})") from error
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} is refused: a pickle can hold code, and only plain tensors are read; expected the state dict that "
             f"the official train.py saves ({first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path} is no checkpoint, or a damaged one ({first_line(error)})") from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"{path} cannot be read, missing or damaged ({first_line(error)})") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path} holds {type(found).__name__}; expected a state dict of tensors")
     mask = re.compile(r"decoder\.transformer\.h\.\d+\.attn\.(bias|masked_bias)$")

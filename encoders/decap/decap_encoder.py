@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ...errors import InputError
 from ..base import Description
 from ..clip.clip import load_clip
-from ..clip.space import CaptionSpace, clip_spec, space_name
+from ..clip.space import CaptionSpace, clip_spec, space_name, space_of
 from ..decoding import Hypothesis
 from ..saved_models import checkpoint_folder
 from .decap_checkpoint import KIND, DecapConfig, Strategy, load_decoder, save_decoder
@@ -47,9 +47,9 @@ class Decap:
     spec: str = field(default="decap", kw_only=True)
 
     def __post_init__(self) -> None:
-        if (self.clip.embed_dim, space_name(self.clip)) != (self.config.embed_dim, self.config.space):
+        if (self.clip.embed_dim, space_name(self.clip)) != (self.config.embed_dim, space_of(self.config.clip)):
             raise InputError(
-                f"this DeCap was trained for CLIP {self.config.space!r} ({self.config.embed_dim} numbers), "
+                f"this DeCap was trained for CLIP {space_of(self.config.clip)!r} ({self.config.embed_dim} numbers), "
                 f"but {space_name(self.clip)!r} ({self.clip.embed_dim}) is in use; load that one, or train DeCap again"
             )
         if self.memory is not None:

@@ -37,12 +37,7 @@ class Neighbours:
 
 @torch.no_grad()
 def project(
-    queries: Tensor,
-    memory: Tensor,
-    temperature: float,
-    *,
-    top_k: int | None = None,
-    exclude: Tensor | None = None,
+    queries: Tensor, memory: Tensor, temperature: float, *, top_k: int | None = None, exclude: Tensor | None = None
 ) -> ProjectionResult:
     """`normalize(softmax(normalize(queries) @ memory.T / temperature) @ memory)`, summed in fp32.
 

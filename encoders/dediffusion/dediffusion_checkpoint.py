@@ -11,7 +11,7 @@ import torch
 
 from ...errors import InputError
 from ..clip.clip import Clip, load_clip
-from ..clip.space import clip_spec, space_name
+from ..clip.space import clip_spec, space_name, space_of
 from ..saved_models import (
     checkpoint_folder,
     load_weights,
@@ -66,10 +66,11 @@ def load_model(
     config = read_config(DediffusionConfig, folder, KIND)
     tokenizer = _load_tokenizer(folder / TOKENIZER_NAME)
     clip = backbone or load_clip(config.backbone, folder, KIND, device)
-    if (clip.patch_shape[1], space_name(clip)) != (config.patch_width, config.space):
+    trained, given = space_of(config.backbone), space_name(clip)
+    if (clip.patch_shape[1], given) != (config.patch_width, trained):
         raise InputError(
-            f"this {KIND} was trained on CLIP {config.space!r} (patch tokens of {config.patch_width} numbers), but "
-            f"{space_name(clip)!r} ({clip.patch_shape[1]}) is in use; load that one, or train {KIND} again"
+            f"this {KIND} was trained on CLIP {trained!r} (patch tokens of {config.patch_width} numbers), but "
+            f"{given!r} ({clip.patch_shape[1]}) is in use; load that one, or train {KIND} again"
         )
     model = DediffusionModel(config, clip, torch.zeros(config.vocabulary_size, config.text_width))
     load_weights(model, folder / WEIGHTS_NAME)

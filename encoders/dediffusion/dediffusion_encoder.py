@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from torch import Tensor
 from ...errors import InputError, check_range
 from ..base import Description
 from ..clip.clip import Clip
+from ..clip.space import space_name
 from .dediffusion_checkpoint import KIND, load_model, push_model, save_model
 from .dediffusion_model import DediffusionConfig, DediffusionModel
 from .vocabulary import Vocabulary
@@ -53,11 +54,7 @@ class Dediffusion:
 
     @classmethod
     def new(
-        cls,
-        config: DediffusionConfig,
-        clip: Clip,
-        tokenizer: CLIPTokenizer,
-        token_embeddings: Tensor | None = None,
+        cls, config: DediffusionConfig, clip: Clip, tokenizer: CLIPTokenizer, token_embeddings: Tensor | None = None
     ) -> Dediffusion:
         """Random weights (torch's global generator) on the CLIP's device, to be trained.
 
@@ -66,8 +63,14 @@ class Dediffusion:
         """
         vocabulary = config.vocabulary(tokenizer)
         kept = None if token_embeddings is None else _kept_rows(token_embeddings, vocabulary)
-        filled = config.filled_in(clip, len(vocabulary), 0 if kept is None else kept.shape[1])
-        return cls(DediffusionModel(filled, clip, kept).to(clip.device), tokenizer, vocabulary)
+        config = replace(
+            config,
+            backbone=space_name(clip),
+            patch_width=clip.patch_shape[1],
+            vocabulary_size=len(vocabulary),
+            text_width=kept.shape[1] if kept is not None and config.head == "tied" else 0,
+        )
+        return cls(DediffusionModel(config, clip, kept).to(clip.device), tokenizer, vocabulary)
 
     @property
     def config(self) -> DediffusionConfig:

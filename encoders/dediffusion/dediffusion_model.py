@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -18,7 +18,6 @@ from torch.nn import functional as F
 
 from ...errors import InputError, check_range
 from ..clip.clip import Clip
-from ..clip.space import space_name, space_of
 from .pooler import AttentionalPooler
 from .vocabulary import Vocabulary
 
@@ -68,21 +67,6 @@ class DediffusionConfig:
     def vocabulary(self, tokenizer: CLIPTokenizer) -> Vocabulary:
         """The words that may be written, of the text encoder's tokenizer."""
         return Vocabulary.from_tokenizer(tokenizer, keep_punctuation=self.keep_punctuation, words=self.words)
-
-    @property
-    def space(self) -> str:
-        """Name of the backbone's CLIP: "coca" for the folder "../coca"."""
-        return space_of(self.backbone)
-
-    def filled_in(self, clip: Clip, vocabulary_size: int, text_width: int) -> DediffusionConfig:
-        """With the backbone's name and the sizes that the parts decide."""
-        return replace(
-            self,
-            backbone=space_name(clip),
-            patch_width=clip.patch_shape[1],
-            vocabulary_size=vocabulary_size,
-            text_width=text_width if self.head == "tied" else 0,
-        )
 
 
 class DediffusionModel(nn.Module):
