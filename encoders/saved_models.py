@@ -68,12 +68,7 @@ def read_config(config_class: type[Config], folder: Path, kind: str) -> Config:
     Raises `InputError` for unknown keys, missing fields without a default, and values of a wrong type.
     """
     path = folder / CONFIG_NAME
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); expected a folder saved by {kind}") from error
-    if not isinstance(saved, dict):
-        raise InputError(f"{path} holds {type(saved).__name__}; expected an object, the config of {kind}")
+    saved = read_json(path, kind)
     known = {field.name: field for field in fields(config_class)}  # type: ignore[arg-type]
     needed = [name for name, field in known.items() if field.default is field.default_factory is MISSING]
     wrong = [f"{name} is unknown" for name in saved if name not in known]
@@ -84,6 +79,17 @@ def read_config(config_class: type[Config], folder: Path, kind: str) -> Config:
         return config_class(**saved)
     except TypeError as error:
         raise InputError(f"{path} has a value of the wrong type for {kind} ({error})") from error
+
+
+def read_json(path: Path, kind: str) -> dict[str, Any]:
+    """The JSON object in a config file. Raises `InputError` for anything else."""
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); expected a folder saved by {kind}") from error
+    if not isinstance(saved, dict):
+        raise InputError(f"{path} holds {type(saved).__name__}; expected an object, the config of {kind}")
+    return saved
 
 
 def save_weights(

@@ -22,7 +22,7 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from torch import nn
 
 from ...errors import InputError
-from ..saved_models import save_weights, shortened
+from ..saved_models import read_json, save_weights, shortened, write_text
 
 CLIP_CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_model.safetensors"
@@ -38,11 +38,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{folder} has no {CLIP_CONFIG_NAME} (it holds: {found}); expected a folder saved by open_clip"
         )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); save the model again") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
+    config = read_json(path, "open_clip")
+    if not isinstance(config.get("model_cfg"), dict):
         raise InputError(f"{path} has no 'model_cfg' object; expected open_clip's {{'model_cfg': ...}} layout")
     return config
 
@@ -76,9 +73,8 @@ def build_model(model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any] 
 
 def save_folder(folder: Path, model: nn.Module, model_cfg: Mapping[str, Any], dtype: torch.dtype | None) -> None:
     """Write config and weights; open_clip's own "local-dir:" reads them too."""
-    folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": dict(model_cfg), "preprocess_cfg": asdict(preprocess_of(model))}
-    (folder / CLIP_CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_text(json.dumps(config, indent=2) + "\n", folder / CLIP_CONFIG_NAME)
     save_weights(model.state_dict(), folder / WEIGHTS_NAME, dtype)
 
 
