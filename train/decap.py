@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders.clip.clip import Clip
+from ..encoders.clip.space import space_name
 from ..encoders.decap.decap_checkpoint import KIND, DecapConfig, load_decoder
 from ..encoders.decap.decap_decoder import DecapDecoder
 from ..encoders.decap.decap_encoder import Decap
-from ..encoders.decap.memory import SupportMemory, one_line, space_name
+from ..encoders.decap.memory import SupportMemory, one_line
 from ..encoders.saved_models import checkpoint_folder
 from ..errors import InputError
 from .data.base import Data, DataSource, Sample

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...encoders.decap.memory import CaptionSpace
+from ...encoders.clip.space import CaptionSpace
 from ...errors import InputError
 
 IGNORED = -100  # label of what lies past the end of a caption

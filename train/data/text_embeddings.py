@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from ...encoders.decap.memory import SAME_TEXT, CaptionSpace, space_name
+from ...encoders.clip.space import CaptionSpace, space_name
+from ...encoders.decap.memory import SAME_TEXT
 from ...encoders.decap.memory_build import embed_texts
 from ...progress import progress_bar
 
