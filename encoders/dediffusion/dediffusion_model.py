@@ -132,6 +132,13 @@ class DediffusionModel(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         return self.head(self.read(self.patch_tokens(pixels)))
 
+    @torch.no_grad()
+    def clamp_scale(self) -> None:
+        """Cap the tied head's scale at `MAX_LOGIT_SCALE`, after an optimizer step. In place: a clamp in the forward pass
+        has no gradient above the cap, so the scale could not come back."""
+        if isinstance(self.head, TiedHead):
+            self.head.log_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DediffusionModel:
         super()._apply(fn, recurse)
         self.clip.model._apply(fn)  # a frozen backbone is no sub-module, yet must be on the same device
@@ -150,9 +157,8 @@ class TiedHead(nn.Module):
         self.register_buffer("embeddings", F.normalize(embeddings.detach().float(), dim=-1))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        scale = self.log_scale.exp().clamp(max=MAX_LOGIT_SCALE)
         queries = F.normalize(self.projection(hidden), dim=-1)  # (B, N, W)
-        return F.linear(queries * scale, self.embeddings)
+        return F.linear(queries * self.log_scale.exp(), self.embeddings)
 
 
 def _new_head(config: DediffusionConfig, embeddings: Tensor | None) -> nn.Module:
