@@ -165,3 +165,15 @@ def _fingerprint(scenes: SceneSet, vae: Any) -> str:
 @lru_cache(maxsize=4)
 def _epoch_order(number: int, seed: int, epoch: int) -> list[int]:
     return random.Random(f"{seed}/{epoch}/{number}").sample(range(number), number)
+
+
+class LatentCache:
+    """Stand-in until the branch `t2i` brings its own: same signature, kept in memory."""
+
+    def __init__(self, source: Any, vae: Any, image_size: int, folder: Path) -> None:
+        images = [source.read(row, row, 0).image for row in range(source.size)]
+        self._rows = encode(vae, pixels(images, image_size)).cpu()
+
+    def latents(self, rows: Sequence[int]) -> Tensor:
+        """(B, C, h, w) float32 of these items."""
+        return self._rows[list(rows)]
