@@ -1,6 +1,7 @@
-"""DeCap against the official algorithm, written plainly: decoding, projection onto the memory, training.
+"""DeCap against the official algorithm, written plainly: decoding, projection onto the memory, training. And our code
+against the library's: `generate` (transformers' `generate(inputs_embeds=...)`), `attention` (torch's attention).
 
-    python benchmarks/decap.py [decoding] [projection] [training] [--quick] [--json]
+    python benchmarks/decap.py [decoding] [projection] [training] [generate] [attention] [--quick] [--json]
 
 Random weights of the official size (GPT-2 of 4 layers, width 768, 50,257 tokens; CLIP ViT-B/32). They hardly ever
 write an end token, so that all captions have `--max-tokens` tokens. Both sides run in one call, on the same inputs.
@@ -10,6 +11,7 @@ Peak memory is read from /proc (Linux).
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -25,6 +27,7 @@ import numpy as np
 import torch
 from textlens.encoders.decap.decap_decoder import DecapDecoder
 from textlens.encoders.decap.projection import project
+from textlens.encoders.registry import load_encoder
 from textlens.train.decap import IGNORED, _padded
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -178,6 +181,70 @@ def projection(sizes: Sizes, repeats: int) -> list[dict]:
     return rows
 
 
+# --- libraries --------------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def transformers_generate(model: DecapDecoder, embeddings: Tensor, max_tokens: int, num_beams: int) -> list:
+    """Captions and their log probabilities by transformers alone."""
+    out = model.decoder.generate(
+        inputs_embeds=model.prefix(embeddings)[:, None],
+        attention_mask=torch.ones(len(embeddings), 1, dtype=torch.long),
+        max_new_tokens=max_tokens,
+        num_beams=num_beams,
+        do_sample=False,
+        early_stopping=num_beams > 1,
+        eos_token_id=model.end_id,
+        pad_token_id=model.end_id,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    beams = out.beam_indices if num_beams > 1 else None
+    scores = model.decoder.compute_transition_scores(
+        out.sequences, out.scores, beams, normalize_logits=num_beams == 1
+    ).tolist()
+    ids = [tuple(i for i in row if i != model.end_id) for row in out.sequences.tolist()]
+    return [(row, sum(score[: len(row) + 1])) for row, score in zip(ids, scores, strict=True)]
+
+
+def generate(repeats: int) -> list[dict]:
+    """The small DeCap that comes along, on entries of its memory: captions that end at different lengths."""
+    decap = load_encoder("decap", device="cpu")
+    order = torch.randperm(len(decap.memory), generator=torch.Generator().manual_seed(0))
+    embeddings, most = decap.memory.embeddings[order[:32]].float(), decap.config.max_tokens
+    rows = []
+    for batch, num_beams in itertools.product((1, 32), (1, 3)):
+        part = embeddings[:batch]
+        ways = {
+            "ours": lambda part=part, k=num_beams: decap.decoder.generate(part, max_tokens=most, num_beams=k),
+            "transformers": lambda part=part, k=num_beams: transformers_generate(decap.decoder, part, most, k),
+        }
+        same = [one.ids for one in ways["ours"]()] == [ids for ids, _ in ways["transformers"]()]
+        ours, theirs = (1000 * seconds(way, repeats) for way in ways.values())
+        row = {"what": "generate", "batch": batch, "num_beams": num_beams, "ms": round(ours, 1)}
+        rows.append(row | {"transformers_ms": round(theirs, 1), "ratio": round(theirs / ours, 2), "same": same})
+    return rows
+
+
+def attention(sizes: Sizes, repeats: int) -> list[dict]:
+    """Projection by `scaled_dot_product_attention`, over the memory in fp32."""
+    entries, rows = sizes.entries[1], []
+    memory = F.normalize(torch.randn(entries, sizes.embed_dim), dim=-1).half()
+
+    def by_torch(queries: Tensor) -> Tensor:
+        keys = memory.float()[None]
+        return F.normalize(F.scaled_dot_product_attention(queries[None], keys, keys, scale=100.0)[0], dim=-1)
+
+    for batch in (1, 32, 256):
+        queries = F.normalize(torch.randn(batch, sizes.embed_dim), dim=-1)
+        same = torch.allclose(project(queries, memory, 0.01).embeddings, by_torch(queries), rtol=0, atol=1e-5)
+        ours = 1000 * seconds(lambda queries=queries: project(queries, memory, 0.01), repeats)
+        theirs = 1000 * seconds(lambda queries=queries: by_torch(queries), repeats)
+        row = {"what": "attention", "entries": entries, "batch": batch, "ms": round(ours, 1)}
+        rows.append(row | {"torch_ms": round(theirs, 1), "ratio": round(theirs / ours, 2), "same": same})
+    return rows
+
+
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
@@ -253,8 +320,8 @@ def training(sizes: Sizes, repeats: int, batch: int = 64) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("decoding", "projection", "training")
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[], help="all three unless named")
+    parts = ("decoding", "projection", "training", "generate", "attention")
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[], help="all unless named")
     parser.add_argument("--max-tokens", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3, help="the best of so many runs")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
@@ -271,6 +338,8 @@ def main() -> None:
         "decoding": lambda: decoding(sizes, args.max_tokens, args.repeats),
         "projection": lambda: projection(sizes, args.repeats),
         "training": lambda: training(sizes, args.repeats),
+        "generate": lambda: generate(args.repeats),
+        "attention": lambda: attention(sizes, args.repeats),
     }
     good = True
     for part in args.parts or parts:

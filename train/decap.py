@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..encoders.clip.space import CaptionSpace, space_name
 from ..encoders.decap.decap_checkpoint import DecapConfig
 from ..encoders.decap.decap_decoder import DecapDecoder
 from ..encoders.decap.decap_encoder import Decap
-from ..encoders.decap.memory import CaptionSpace, SupportMemory, space_name
+from ..encoders.decap.memory import SupportMemory
 from ..encoders.decap.memory_build import embed_texts
 from ..errors import InputError
 from .data.caption_texts import Embeddings, cached_embeddings, caption_ids, load_captions, vocabulary_size

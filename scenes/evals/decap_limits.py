@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...encoders.clip.clip import Clip
-from ...encoders.decap.memory import SupportMemory, space_name
+from ...encoders.clip.space import space_name
+from ...encoders.decap.memory import SupportMemory
 from ...encoders.decap.memory_build import embed_texts
 from ...encoders.registry import WEIGHTS
 from ..facts import facts_of

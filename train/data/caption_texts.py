@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...encoders.decap.memory import SAME_TEXT, CaptionSpace, space_name
+from ...encoders.clip.space import CaptionSpace, space_name
+from ...encoders.decap.memory import SAME_TEXT
 from ...encoders.decap.memory_build import captions_from_dataset, captions_from_file, embed_texts
 from ...errors import InputError
 from ...progress import progress_bar
