@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ...encoders.clip.clip import Clip
 from ..data.base import DataSource
+from ..data.pixels import cropped, image_of
 from ..engine.attention import attention_for_training
 from ..engine.randomness import sample_integers, sample_noise
 from ..engine.recipe import Recipe
@@ -55,6 +56,7 @@ class DediffusionRecipe(Recipe):
 
     def __init__(self, config: DediffusionTraining, cache: Path) -> None:
         self.config = config
+        self.source = config.data.open(texts=config.captions)
         self.decoder: Decoder = FrozenDecoder.from_pretrained(config.decoder)
         self.timesteps = checked_timesteps(config.timestep_range, self.decoder.num_timesteps)
         clip = Clip.from_pretrained(config.clip)
@@ -68,17 +70,17 @@ class DediffusionRecipe(Recipe):
             self.decoder.enable_gradient_checkpointing()
             if self.encoder.config.train_backbone:
                 self.clip.model.visual.set_grad_checkpointing(True)
-        self.source = config.data.open(image_size=self.decoder.image_size, texts=False)
-        self.cached_latents = None
-        if config.cache_latents and self.source.size is not None:
-            self.decoder.to("cuda" if torch.cuda.is_available() else "cpu")
-            self.cached_latents = self.decoder.cache_latents(self.source, cache)
+        self.source.image_size = self.decoder.image_size
+        cached = config.cache_latents and self.source.size is not None
+        self.cached_latents = self.decoder.cache_latents(self.source, cache) if cached else None
 
     def batch(self, indices: Sequence[int], seed: int) -> dict[str, Tensor]:
         """pixels (B, 3, H, W) for the image tower; latents (B, C, h, w), or where they are not cached images
-        (B, 3, H', W') for the decoder."""
+        (B, 3, H', W') for the decoder, both of the same random crop."""
         samples = self.source.samples(indices, seed)
-        images = [sample.image for sample in samples if sample.image is not None]
+        images = [image_of(sample) for sample in samples]
+        if self.cached_latents is None:
+            images = cropped(images, self.source.crop_scale, indices, seed)
         pixels = self.clip.pixels(images, device="cpu")  # a forked worker may use no GPU
         if self.cached_latents is not None:
             return {"pixels": pixels, "latents": self.cached_latents([sample.row for sample in samples])}

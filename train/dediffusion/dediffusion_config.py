@@ -21,12 +21,13 @@ class DediffusionTraining:
     decoder: str  # the frozen text-to-image model: folder or hub id of a diffusers `StableDiffusionPipeline`
     clip: str  # the image backbone: folder, or open_clip's "model/tag"
     data: Data  # images; captions are not trained on
+    captions: bool = False  # the data has captions: report their loss on held-out images, beside that of the words
     loop: LoopConfig
     encoder: DediffusionConfig = DediffusionConfig()  # sizes of a new encoder
     start: str | None = None  # folder of a trained encoder to go on from, in place of `encoder`
     min_probability: Share | None = None  # in place of the encoder's own; training uses all words
     words: str | tuple[str, ...] | None = None  # that may be written: a list, or the path of a text file; None: all
-    cache_latents: bool = True  # of finite data: encode every image once, on disk; else in each step
+    cache_latents: bool = True  # of finite data: encode every image once, on disk; else in each step, randomly cropped
     estimator: Literal["gumbel", "policy"] = "gumbel"  # soft words; or drawn texts, each scored exactly (REINFORCE)
     tau_start: Positive = 2.0  # temperature of the Gumbel-softmax, annealed exponentially
     tau_end: Positive = 0.3

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...encoders.clip.clip import Clip
 from ...encoders.dediffusion.vocabulary import Vocabulary
 from ..data.base import Evaluator, Sample
+from ..data.pixels import image_of
 from ..engine.randomness import sample_noise
 from .decoder import Decoder, Denoising
 
@@ -78,7 +79,7 @@ def draw_validation(
 ) -> Validation:
     """Samples with images, noise of seed 0, and timesteps spread evenly from the first of `timesteps` to before the
     second."""
-    images, device = [sample.image for sample in samples if sample.image is not None], decoder.device
+    images, device = [image_of(sample) for sample in samples], decoder.device
     latents = torch.cat([decoder.encode_images(part.to(device)) for part in decoder.pixels(images).split(_BATCH)])
     noise = sample_noise(latents.shape[1:], 0, range(len(images))).to(device)
     first, end = timesteps

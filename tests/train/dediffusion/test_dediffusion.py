@@ -161,6 +161,18 @@ def test_views_of_an_image_go_to_tower_and_decoder(make):
     assert torch.equal(batch["images"], recipe.decoder.pixels(shown))
 
 
+def test_tower_and_decoder_see_the_same_random_crop(make):
+    recipe = make(data=TinyData(crop_scale=(0.2, 0.3)))
+    batch = recipe.batch([3, 7], 1)
+    tower = torch.nn.functional.interpolate(batch["images"], 32, mode="area").flatten(1)
+    shown = batch["pixels"].flatten(1)
+    own, other = (torch.cosine_similarity(tower - tower.mean(1, True), x - x.mean(1, True)) for x in (shown, shown.flip(0)))
+    assert (own > other).all()
+    assert not torch.equal(batch["images"], recipe.batch([3, 7], 2)["images"])
+    whole = make(data=TinyData(crop_scale=(0.2, 0.3)), cache_latents=True)
+    assert torch.equal(whole.batch([3, 7], 1)["pixels"], make().batch([3, 7], 1)["pixels"])
+
+
 def test_latents_of_finite_data_are_cached(make):
     fresh, cached = make(), make(cache_latents=True)
     one, other = (recipe.batch(range(4), 0) for recipe in (fresh, cached))
