@@ -21,8 +21,8 @@ class DediffusionTraining:
     decoder: str  # the frozen text-to-image model: folder or hub id of a diffusers `StableDiffusionPipeline`
     clip: str  # the image backbone: folder, or open_clip's "model/tag"
     data: Data  # images; captions are not trained on
-    captions: bool = False  # the data has captions: report their loss on held-out images, beside that of the words
     loop: LoopConfig
+    captions: bool = False  # the data has captions: report their loss on held-out images, beside that of the words
     encoder: DediffusionConfig = DediffusionConfig()  # sizes of a new encoder
     start: str | None = None  # folder of a trained encoder to go on from, in place of `encoder`
     min_probability: Share | None = None  # in place of the encoder's own; training uses all words
