@@ -98,11 +98,11 @@ class DediffusionRecipe(Recipe):
             if config.continuous:
                 losses = task.losses(self.decoder, self.decoder.encode_soft(written))
                 return {"loss": self._weighted(losses, task).mean(), "diffusion": losses.detach().mean()}
-            logits = written.float()
+            logits, probabilities = written.float(), written.float().softmax(-1)
             estimate = self._drawn_words if config.estimator == "policy" else self._soft_words
             figures = estimate(logits, task, pixels, step, indices)
-            figures["loss"] = figures["loss"] + self._word_costs(logits, pixels)
-            return {**figures, **word_figures(logits.softmax(-1))}
+            figures["loss"] = figures["loss"] + self._word_costs(logits, probabilities, pixels)
+            return {**figures, **word_figures(probabilities)}
 
     def _soft_words(
         self, logits: Tensor, task: Denoising, pixels: Tensor, step: int, indices: Sequence[int]
@@ -130,9 +130,9 @@ class DediffusionRecipe(Recipe):
         loss = policy_loss(logits, words, -self._weighted(losses, task))
         return {"loss": loss, "diffusion": losses.mean(), "spread": losses.std(1).mean()}
 
-    def _word_costs(self, logits: Tensor, pixels: Tensor) -> Tensor:
-        """What the settings ask of the words themselves. (B, N, V) -> ()."""
-        config, probabilities, cost = self.config, logits.softmax(-1), logits.new_zeros(())
+    def _word_costs(self, logits: Tensor, probabilities: Tensor, pixels: Tensor) -> Tensor:
+        """What the settings ask of the words themselves, within this part of the batch. (B, N, V) -> ()."""
+        config, cost = self.config, logits.new_zeros(())
         if config.entropy_weight:
             cost = cost - config.entropy_weight * usage_entropy(probabilities)
         if config.information_weight:
