@@ -45,7 +45,7 @@ from textlens.scenes.source import SceneData
 from textlens.train.dediffusion.decoder import Denoising
 from textlens.train.dediffusion.dediffusion import DediffusionRecipe
 from textlens.train.dediffusion.dediffusion_config import DediffusionTraining
-from textlens.train.dediffusion.soft_tokens import mix, soft_embeddings, word_embeddings
+from textlens.train.dediffusion.soft_tokens import mix, soft_embeddings, token_embedding
 from textlens.train.engine.attention import attention_for_training
 from textlens.train.engine.optimizer import build_optimizer, trainable_parameters
 from textlens.train.engine.settings import read_stages
@@ -123,7 +123,7 @@ def encoder_speed(name: str, encoder: Dediffusion, images: int, batch: int, repe
 def pez(clip: Clip, pixels: Tensor, vocabulary: Vocabulary, length: int, steps: int) -> list[str]:
     """(B, 3, H, W) -> B texts of `length` words: of each image's, the best that came up."""
     tower = clip.model.text
-    words = word_embeddings(tower, vocabulary.ids).detach()  # (V, D)
+    words = token_embedding(tower).weight[vocabulary.ids].detach()  # (V, D)
     directions = F.normalize(words, dim=-1)
     drawn = torch.randint(len(words), (len(pixels), length), generator=torch.Generator().manual_seed(0))
     soft = words[drawn.to(words.device)].clone().requires_grad_()  # (B, N, D)

@@ -55,12 +55,6 @@ def sample_words(logits: Tensor, noise: Tensor) -> Tensor:
     return (logits.float() + noise).argmax(-1)
 
 
-def word_embeddings(text_encoder: nn.Module, ids: Tensor) -> Tensor:
-    """The rows of the text encoder's token embedding for the kept vocabulary, ids (V,) -> (V, D)."""
-    weight = token_embedding(text_encoder).weight
-    return weight[ids.to(weight.device)]
-
-
 def mix(probabilities: Tensor, words: Tensor) -> Tensor:
     """probabilities (B, N, V) @ words (V, D) -> (B, N, D); of one-hot probabilities exactly the rows of `words`.
 

@@ -17,7 +17,7 @@ from ...encoders.coca.captioner import CocaCaptioner
 from ...encoders.dediffusion.vocabulary import Vocabulary
 from ...errors import InputError
 from .decoder import freeze
-from .soft_tokens import mix, soft_embeddings, word_embeddings
+from .soft_tokens import mix, soft_embeddings, token_embedding
 from .text_objectives import IGNORED
 
 
@@ -59,7 +59,7 @@ class TextTeacher:
         tower: Any = getattr(clip.model, "text", clip.model)  # CoCa's, or that of a plain CLIP
         placeholders = " ".join(self.words[:1] * probabilities.shape[1])
         text = clip.tokenize([placeholders]).to(probabilities.device).expand(len(probabilities), -1)
-        with soft_embeddings(tower, mix(probabilities, word_embeddings(tower, self.ids))):
+        with soft_embeddings(tower, mix(probabilities, token_embedding(tower).weight[self.ids])):
             return F.normalize(clip.model.encode_text(text).float(), dim=-1)
 
     def _on(self, device: torch.device) -> Clip:
