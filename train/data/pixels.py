@@ -31,13 +31,17 @@ def training_pixels(
 ) -> Tensor:
     """`pixels` of samples, of random squares where `crop_scale` says how much of the largest square they cover; drawn
     for the sample numbers `indices` of the run with this seed."""
-    images = [image_of(sample) for sample in samples]
-    if crop_scale is not None:
-        images = [
-            random_square(image, crop_scale, sample_rng(seed, index, _CROP))
-            for image, index in zip(images, indices, strict=True)
-        ]
-    return pixels(images, size)
+    return pixels(cropped([image_of(sample) for sample in samples], crop_scale, indices, seed), size)
+
+
+def cropped(
+    images: Sequence[PilImage], scale: tuple[float, float] | None, indices: Sequence[int], seed: int
+) -> list[PilImage]:
+    """A `random_square` of each image, drawn for its sample number; the images as they are with no scale."""
+    if scale is None:
+        return list(images)
+    rngs = (sample_rng(seed, index, _CROP) for index in indices)
+    return [random_square(image, scale, rng) for image, rng in zip(images, rngs, strict=True)]
 
 
 def random_square(image: PilImage, scale: tuple[float, float], rng: random.Random) -> PilImage:
