@@ -199,9 +199,10 @@ class CocaRecipe(Recipe):
         per_token = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view_as(weight)
         others = [[one.float() for one in column] for column in zip(*features, strict=True)] or [[image], [text]]
         others[0][part], others[1][part] = image.float(), text.float()
-        contrastive = contrastive_loss(torch.cat(others[0]), torch.cat(others[1]), scale)
+        number = max(1, len(features))  # each part sees the whole loss: its own rows must count in full, the scale once
+        contrastive = contrastive_loss(torch.cat(others[0]), torch.cat(others[1]), _scale_gradient(scale, 1 / number))
         losses = {
-            "contrastive": _scale_gradient(contrastive, max(1, len(features))),
+            "contrastive": _scale_gradient(contrastive, number),
             "caption": (per_token * weight).sum() / tokens,
         }
         if word_logits is not None and rarity is not None:
@@ -233,7 +234,7 @@ class CocaRecipe(Recipe):
         image, text = (torch.cat([part[side] for part in parts]).float() for side in (0, 1))
         sums = torch.stack([part[2] for part in parts]).sum(0)  # loss, right tokens, tokens
         figures = {
-            "contrastive": float(contrastive_loss(image, text, self.clip.model.logit_scale.exp())),
+            "contrastive": float(contrastive_loss(image, text, self.clip.model.logit_scale.detach().exp())),
             "caption": float(sums[0] / sums[2]),
             "token_accuracy": float(sums[1] / sums[2]),
         }
@@ -259,9 +260,9 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 
 
-def _scale_gradient(loss: Tensor, factor: float) -> Tensor:
+def _scale_gradient(value: Tensor, factor: float) -> Tensor:
     """The same value, with `factor` times its gradient."""
-    return loss if factor == 1 else loss * factor - (loss * (factor - 1)).detach()
+    return value if factor == 1 else value * factor - (value * (factor - 1)).detach()
 
 
 def words_in(ids: Tensor, vocabulary: int, left_out: Sequence[int]) -> Tensor:
