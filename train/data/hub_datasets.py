@@ -20,25 +20,24 @@ from .held_out import Hashes, Split, key_hashes, mixed
 from .items import Items, RawItem
 from .patterns import local_files
 
-_ROWS = 1 << 16  # read at once, in order
+_ROWS = 1 << 12  # read at once, in order
 
 
 class DatasetItems(Items):
-    """The rows of a data set with an image column, a text column, or both."""
+    """The rows of a data set with an image column and, where texts are needed, a text column."""
 
-    def __init__(self, spec: str, *, image: str | None, text: str | None, split: str, held_out_share: float) -> None:
-        """image, text: names of columns, None where none is needed. split: unless `spec` ends with "#split"."""
+    def __init__(self, spec: str, *, image: str, text: str | None, split: str, held_out_share: float) -> None:
+        """image, text: names of columns. split: unless `spec` ends with "#split"."""
         self.name = spec
         source, _, own_split = spec.partition("#")
         dataset = load_rows(source, own_split or split)
         self._folder = _folder(source)
         self._image, self._text = image, text
         self._check_columns(dataset)
-        self._rows = dataset.select_columns(list(dict.fromkeys(name for name in (image, text) if name))).with_format(
+        self._rows = dataset.select_columns(list(dict.fromkeys([image, text] if text else [image]))).with_format(
             "arrow"
         )
         self._texts = self._rows.select_columns([text]) if text else None
-        self._paths = "path" in _fields(dataset, image)
         hashes = list(self._hashes()) if held_out_share else []
         self.split = Split(hashes, held_out_share, len(dataset))
         self.identity = f"{spec} {image} {text} {len(dataset)} {held_out_share} {dataset._fingerprint}"
@@ -48,13 +47,11 @@ class DatasetItems(Items):
 
     def read(self, position: int, *, image: bool = True, text: bool = True) -> RawItem:
         table = self._rows[position]
-        stored = table[self._image][0] if self._image else None
-        path = stored["path"].as_py() if stored is not None and self._paths and stored.is_valid else None
+        paths = _paths(table[self._image])
+        path = paths[0].as_py() if paths is not None else None
         key = self._found(path) if path else f"{self.name}: row {position}"
         words = table[self._text][0].as_py() if text and self._text else None
-        if not image or stored is None:
-            return RawItem(key, None, words)
-        return RawItem(key, self._source(stored.as_py(), key), words)
+        return RawItem(key, self._source(table[self._image][0].as_py(), key) if image else None, words)
 
     def texts(self) -> Iterator[RawItem | UnreadableItemError]:
         if self._texts is None:
@@ -82,10 +79,11 @@ class DatasetItems(Items):
         for first in range(0, len(self), _ROWS):
             stop = min(first + _ROWS, len(self))
             numbers = mixed(np.arange(first, stop, dtype=np.uint32))
-            if not self._paths:
+            paths = _paths(self._rows[first:stop][self._image])
+            if paths is None:
                 yield numbers
                 continue
-            names = pc.struct_field(self._rows[first:stop][self._image], "path").to_pylist()
+            names = paths.to_pylist()
             keys = key_hashes((name or "").removeprefix(folder).encode("utf-8", "surrogatepass") for name in names)
             yield np.where([bool(name) for name in names], keys, numbers)
 
@@ -147,9 +145,11 @@ def _folder(source: str) -> str:
     return path if os.path.isdir(path) else os.path.dirname(local_files(path)[0])
 
 
-def _fields(dataset: Any, column: str | None) -> list[str]:
-    kind = dataset.features.arrow_schema.field(column).type if column else None
-    return [kind.field(i).name for i in range(kind.num_fields)] if kind is not None and pa.types.is_struct(kind) else []
+def _paths(images: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """The paths in an image column, where it has some."""
+    if pa.types.is_struct(images.type) and images.type.get_field_index("path") >= 0:
+        return pc.struct_field(images, "path")
+    return images if _is_text(images.type) else None
 
 
 def _is_text(kind: pa.DataType) -> bool:
