@@ -50,7 +50,7 @@ class SceneData:
         if self.number and self.near_duplicates > 1:
             raise InputError("near_duplicates needs scenes without end; set number to 0")
 
-    def open(self, *, image_size: int, texts: bool = True) -> SceneSource:
+    def open(self, *, image_size: int = 0, texts: bool = True) -> SceneSource:
         """The source; scenes are drawn with `image_size` pixels a side."""
         return SceneSource(self, image_size)
 
@@ -62,8 +62,11 @@ class SceneSource(DataSource):
         super().__init__()
         self.data, self.image_size = data, image_size
         self.size = data.number or None
-        self.identity = f"scenes {data.split} {data.number} {data.one_object} {image_size}"
         self.evaluators = (SceneFacts(self),)
+
+    @property
+    def identity(self) -> str:  # type: ignore[override]
+        return f"scenes {self.data.split} {self.data.number} {self.data.one_object} {self.image_size}"
 
     def row(self, index: int, seed: int) -> int:
         if self.size is None:

@@ -9,7 +9,7 @@ on some of them alone, so that the captioner has one voice while the text tower 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,7 @@ from ..encoders.clip.open_clip_files import preprocess_of
 from ..encoders.coca.captioner import CocaCaptioner
 from ..errors import InputError
 from ..plugins import load, registered
+from .caption_tokenizer import learn_tokenizer
 from .data.base import Data, Sample
 from .engine.attention import attention_for_training
 from .engine.distributed import gather_with_grad, sum_over_processes
@@ -46,7 +47,8 @@ class CocaConfig:
     loop: LoopConfig
     data: Data  # image-text pairs
     model: Mapping[str, Any] | str | None = None  # open_clip's `model_cfg`, or its name, such as "coca_ViT-B-32"
-    # of a new model with `text_cfg.hf_tokenizer_name`: folder of a transformers tokenizer, or a plug-in's name for one
+    # of a new model with `text_cfg.hf_tokenizer_name`: folder of a transformers tokenizer, or a plug-in's name for one;
+    # None learns one from the source's captions where that name is "local"
     tokenizer: str | None = None
     start: str | None = None  # folder of a trained model, or open_clip's "model/tag"
     captioned: Sequence[str] = ()  # styles that train the captioner; () for all, as of a source without styles
@@ -100,14 +102,17 @@ class CocaRecipe(Recipe):
 
     def __init__(self, config: CocaConfig, cache: Path) -> None:
         self.config = config
+        self.source = config.data.open()
         self.clip = (
             Clip.from_pretrained(config.start)
             if config.start is not None
-            else new_clip(config.model or {}, config.loop.seed, config.position_std, config.tokenizer)
+            else new_clip(
+                config.model or {}, config.loop.seed, config.position_std, config.tokenizer, self.source.captions
+            )
         )
         if not self.clip.is_coca:
             raise InputError(f"{self.clip.name} is no CoCa; expected a model_cfg with multimodal_cfg")
-        self.source = config.data.open(image_size=self.clip.image_size[0])
+        self.source.image_size = self.clip.image_size[0]
         self.model: nn.Module = CocaObjective(self.clip.model, self._new_classifier())
         self.pad_id: int = self.clip.model.pad_id
         self._special_ids = [id_ for id_ in (self.clip.bos_id, self.clip.eos_id, self.pad_id) if id_ is not None]
@@ -282,17 +287,27 @@ def words_loss(logits: Tensor, ids: Tensor, rarity: Tensor, left_out: Sequence[i
 
 
 def new_clip(
-    model: Mapping[str, Any] | str, seed: int, position_std: float | None = None, tokenizer: str | None = None
+    model: Mapping[str, Any] | str,
+    seed: int,
+    position_std: float | None = None,
+    tokenizer: str | None = None,
+    captions: Callable[[], Iterable[str]] = tuple,
 ) -> Clip:
-    """A CoCa with fresh weights, a function of the seed alone. tokenizer: as of `CocaConfig`."""
+    """A CoCa with fresh weights, a function of the seed alone.
+
+    tokenizer: as of `CocaConfig`. captions: to learn one from.
+    """
+    text: Mapping[str, Any] = {} if isinstance(model, str) else model["text_cfg"]
     with torch.random.fork_rng(devices=[]), TemporaryDirectory() as folder:
-        torch.manual_seed(seed)
         builder = registered("TOKENIZERS").get(tokenizer or "")
-        if builder is not None and not isinstance(model, str):
-            text = model["text_cfg"]
-            load(builder)(text["vocab_size"], text["context_length"]).save_pretrained(folder)
-            tokenizer = folder
-        clip = Clip.from_config(model, tokenizer_folder=tokenizer)
+        sizes = text.get("vocab_size", 49408), text.get("context_length", 77)
+        if builder is not None:
+            load(builder)(*sizes).save_pretrained(folder)
+        elif tokenizer is None and text.get("hf_tokenizer_name") == "local":
+            learn_tokenizer(captions(), *sizes).save_pretrained(folder)
+        learnt = any(Path(folder).iterdir())
+        torch.manual_seed(seed)
+        clip = Clip.from_config(model, tokenizer_folder=folder if learnt else tokenizer)
         if position_std is not None:
             nn.init.normal_(clip.model.visual.positional_embedding, std=position_std)
     return clip

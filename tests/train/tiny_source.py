@@ -24,7 +24,7 @@ class TinyData:
     crop_scale: tuple[float, float] | None = None
     source: str = "tiny"
 
-    def open(self, *, image_size: int, texts: bool = True) -> TinySource:
+    def open(self, *, image_size: int = 0, texts: bool = True) -> TinySource:
         return TinySource(self)
 
 

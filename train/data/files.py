@@ -42,11 +42,13 @@ class FileData:
         if self.crop_scale and not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise InputError(f"crop_scale is {self.crop_scale}; expected two shares of the area, the smaller one first")
 
-    def open(self, *, image_size: int, texts: bool = True) -> FileSource:
+    def open(self, *, image_size: int = 0, texts: bool = True) -> FileSource:
         """The source that `source` names, as `DataSettings.open`; images have the size that their files have."""
         items = self._items(self.source, 0.0 if self.held_out else self.held_out_share, texts)
         held_out = self._items(self.held_out, 0.0, texts) if self.held_out else None
-        return FileSource(self, items, held_out, texts)
+        source = FileSource(self, items, held_out, texts)
+        source.image_size = image_size
+        return source
 
     def _items(self, spec: str, share: float, texts: bool) -> Items:
         from .hub_datasets import DatasetItems

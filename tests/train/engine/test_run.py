@@ -91,6 +91,6 @@ def test_all_settings_are_checked_before_any_training(file: Path, tmp_path: Path
 
 
 def test_a_folder_in_use_is_refused(file: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not empty.*--resume"):
+    with pytest.raises(InputError, match=r"not empty.*--resume"):
         run_file(StartedRecipe, file, tmp_path)
     assert STARTED == []
