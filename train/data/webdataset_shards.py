@@ -57,7 +57,7 @@ class ShardItems(Items):
         try:
             shard = self._shard(number)
         except (OSError, InputError) as error:
-            raise UnreadableItemError(f"{path}: cannot be read any more: {error}") from error
+            raise UnreadableItemError(f"{path}: item {position}: its shard cannot be read now ({error})") from error
         row = shard.rows[position - int(self.shards[number])]
         key = f"{path}: {row['key'].decode('utf-8', 'replace')}"
         words = self._words(key, row, shard.member(key, row, "text")) if text else None
