@@ -25,9 +25,9 @@ from ...encoders.decap.memory_build import embed_texts
 from ...encoders.registry import WEIGHTS
 from ...errors import InputError
 from ...metrics.caption_metrics import caption_scores
-from ...train.data.caption_texts import load_captions
 from ..facts import KINDS, constant_text_floor, facts_of, parse_facts, score_texts
 from ..scene import CLEAN_STYLES, Scene, captions, scene_at
+from ..source import SceneData
 from .coca_facts import pictures
 
 SEED = 1  # training uses the train split of seed 0
@@ -136,7 +136,7 @@ def unseen_nouns(decap: Decap, clip: Clip, nouns: Sequence[str], number: int, si
 
 def style_memory(clip: Clip, style: str, number: int) -> SupportMemory:
     """A memory of captions of `number` train scenes in one style."""
-    texts = load_captions("scenes", number=number, styles={style: 1.0}, seed=0, split="train")
+    texts = list(dict.fromkeys(SceneData(number=number, styles={style: 1.0}).open().captions()))
     return SupportMemory(embed_texts(texts, clip), texts, space_name(clip))
 
 
