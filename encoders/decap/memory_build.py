@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import itertools
 import shutil
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -54,13 +55,17 @@ def build_memory(
 
 
 def captions_from_file(path: str | Path) -> list[str]:
-    """One caption per line of a text file (or `.gz`). Raises `InputError` if it is missing, empty or not UTF-8."""
-    path = Path(path)
-    opener = gzip.open if path.suffix == ".gz" else open
+    """The lines of a text file (`.gz` too), as captions. Raises `InputError` if it is missing, empty or not UTF-8."""
+    return clean_captions(text_lines(path))
+
+
+def text_lines(path: str | Path) -> Iterator[str]:
+    """The lines of a text file, `.gz` too, with their ends. Raises `InputError` if it is missing or not UTF-8."""
+    opener = gzip.open if Path(path).suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8", newline="\n") as lines:
-            return clean_captions(lines)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+            yield from lines
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"captions cannot be read from {path} ({error}); expected UTF-8 text, one per line") from error
 
 
