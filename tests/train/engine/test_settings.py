@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from textlens.errors import InputError
-from textlens.train.engine.settings import read_settings, read_stages
+from textlens.train.engine.settings import read_settings
+from textlens.train.registry import RECIPES
 
 
 @dataclass(frozen=True)
@@ -32,18 +35,6 @@ def test_a_file_changes_what_its_base_says(tmp_path: Path) -> None:
     assert read_settings(Settings, top) == Settings("two", ["web"], {"steps": 20, "seed": 1})  # type: ignore[arg-type]
 
 
-def test_a_variant_is_named_behind_the_file(tmp_path: Path) -> None:
-    text = "clip: one\nloop: { steps: 10, seed: 1 }\nvariants:\n  long: { loop: { steps: 20 } }\n  other: { clip: two }"
-    path = write(tmp_path / "claims.yaml", text)
-    assert read_stages(path, tmp_path)[0].values == {"clip": "one", "loop": {"steps": 10, "seed": 1}}
-    (long,) = read_stages(Path(f"{path}#long"), tmp_path)
-    assert long.values == {"clip": "one", "loop": {"steps": 20, "seed": 1}}
-    above = write(tmp_path / "above.yaml", "base: claims.yaml#other\nloop: { seed: 2 }")
-    assert read_stages(above, tmp_path)[0].values == {"clip": "two", "loop": {"steps": 10, "seed": 2}}
-    with pytest.raises(InputError, match="no variant 'short'; expected one of long, other"):
-        read_stages(Path(f"{path}#short"), tmp_path)
-
-
 @pytest.mark.parametrize(
     ("base", "message"),
     [
@@ -61,3 +52,19 @@ def test_a_base_that_cannot_be_is_refused(tmp_path: Path, base: str, message: st
     write(tmp_path / "unknown.yaml", "colour: red")
     with pytest.raises(InputError, match=message):
         read_settings(Settings, top)
+
+
+def test_committed_settings_suit_the_commands_that_they_name() -> None:
+    """Each file says how it is run; a stage starts from what another one leaves."""
+    command = re.compile(r"textlens train (\S+) --config \S+ --out ([\w/-]+)")
+    runs, starts = set(), set()
+    for path in sorted(Path(str(files("textlens.scenes").joinpath("configs"))).rglob("*.yaml")):
+        named = command.search(path.read_text())
+        assert named, path
+        recipe, out = named.groups()
+        settings = read_settings(RECIPES[recipe][0], path)
+        starts |= {(recipe, str(Path(settings.start).parent))} if getattr(settings, "start", None) else set()
+        assert (recipe, out) not in runs, path
+        runs.add((recipe, out))
+    assert len(runs) > 30
+    assert {(recipe, start) for recipe, start in starts if start.startswith("runs")} <= runs
