@@ -11,7 +11,7 @@ _PUBLIC = {
     "ImageReader": ".agent.reader.reader",
     "InputError": ".errors",
     "LoadedImage": ".encoders.images",
-    "Scene": ".scenes.scene",
+    "Scene": ".scenes.world",
     "TextlensError": ".errors",
     "TextlensToolkit": ".agent.tools.toolkit",
     "load_encoder": ".encoders.registry",
@@ -19,7 +19,7 @@ _PUBLIC = {
     "load_images": ".encoders.images",
     "load_language_model": ".agent.models.base",
     "parse_facts": ".scenes.facts",
-    "render": ".scenes.scene",
+    "render": ".scenes.rendering",
 }
 
 __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]

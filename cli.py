@@ -334,7 +334,7 @@ def scenes(
     size: Annotated[int, typer.Option(min=8, max=4096, help="Pixels per side.")] = 64,
 ) -> None:
     """Write scenes of the made world: pictures with captions, questions and all their facts."""
-    from .scenes.scene import write_scenes
+    from .scenes.scene_files import write_scenes
 
     with progress_bar("scenes") as bar:
         task = bar.add_task("drawing", total=number, note="")

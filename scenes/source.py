@@ -19,7 +19,8 @@ from ..train.engine.settings import settings
 from .captions import STYLES, captions
 from .facts import score_texts
 from .rendering import render
-from .scene import MAX_OBJECTS, Scene, scene_at, scene_rng, vary_scene
+from .scene import MAX_OBJECTS, scene_at, scene_rng, vary_scene
+from .world import Scene
 
 _OBJECTS = 1  # stream of random numbers
 FACTS = ("noun", "colour", "place", "background", "pair")  # whose F1 is reported

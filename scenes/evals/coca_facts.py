@@ -20,9 +20,11 @@ from PIL import Image
 from ...encoders.clip.clip import Clip
 from ...encoders.coca.captioner import CocaCaptioner
 from ...encoders.registry import WEIGHTS
+from ..captions import captions
 from ..facts import Score, constant_text_floor, facts_of, facts_table, score_texts
-from ..scene import Scene, captions, held_out, render, scene_at
-from ..world import COLOURS, NOUNS, article, phrase
+from ..rendering import render
+from ..scene import held_out, scene_at
+from ..world import COLOURS, NOUNS, Scene, article, phrase
 
 SEED = 1  # training uses the train split of seed 0
 

@@ -26,8 +26,10 @@ from ...encoders.registry import WEIGHTS
 from ...errors import InputError
 from ...metrics.caption_metrics import caption_scores
 from ...train.data.caption_texts import load_captions
+from ..captions import CLEAN_STYLES, captions
 from ..facts import KINDS, constant_text_floor, facts_of, parse_facts, score_texts
-from ..scene import CLEAN_STYLES, Scene, captions, scene_at
+from ..scene import scene_at
+from ..world import Scene
 from .coca_facts import pictures
 
 SEED = 1  # training uses the train split of seed 0

@@ -21,9 +21,10 @@ from ...encoders.clip.clip import Clip
 from ...encoders.decap.memory import SupportMemory, space_name
 from ...encoders.decap.memory_build import embed_texts
 from ...encoders.registry import WEIGHTS
+from ..captions import captions
 from ..facts import facts_of
-from ..scene import MAX_OBJECTS, Scene, captions, scene_at
-from ..world import NOUNS
+from ..scene import MAX_OBJECTS, scene_at
+from ..world import NOUNS, Scene
 from .coca_facts import SEED, pictures
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)

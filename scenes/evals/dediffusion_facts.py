@@ -20,8 +20,10 @@ from ...encoders.coca.captioner import CocaCaptioner
 from ...encoders.dediffusion.dediffusion_encoder import Dediffusion
 from ...encoders.redraw.redrawer import GUIDANCE_SCALE, Redrawer
 from ...encoders.registry import WEIGHTS
+from ..captions import captions
 from ..facts import Score, constant_text_floor, facts_of, facts_table, score_texts
-from ..scene import MAX_OBJECTS, Scene, captions, held_out
+from ..scene import MAX_OBJECTS, held_out
+from ..world import Scene
 from .coca_facts import SEED, pictures
 from .redrawn import (
     COLUMNS,

@@ -23,8 +23,9 @@ from ...encoders.dediffusion.dediffusion_encoder import Dediffusion
 from ...encoders.redraw.recreate import check_output
 from ...encoders.redraw.redrawer import GUIDANCE_SCALE, Redrawer
 from ...errors import InputError
+from ..captions import captions
 from ..facts import Score, constant_text_floor, facts_of, score_texts
-from ..scene import Scene, captions
+from ..world import Scene
 from .coca_facts import SEED, pictures
 from .dediffusion_facts import DEFAULT_ENCODER, write
 from .reconstruction import numbers

@@ -26,8 +26,10 @@ from ...encoders.redraw.recreate import check_output
 from ...encoders.redraw.redrawer import DEFAULT_DECODER, GUIDANCE_SCALE, NUM_INFERENCE_STEPS, Redrawer
 from ...encoders.registry import WEIGHTS
 from ...train.data.pixels import pixels
+from ..captions import captions
 from ..facts import Facts, Score, facts_of, parse_facts, score_facts
-from ..scene import Scene, captions, scene_at
+from ..scene import scene_at
+from ..world import Scene
 from .coca_facts import SEED, pictures
 from .probe import load_probe
 

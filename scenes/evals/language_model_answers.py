@@ -26,11 +26,12 @@ from ...errors import InputError
 from ...prompting.shots import pseudo_shots
 from ...prompting.templates import Context, Shot, Template, context_label
 from ...prompting.vqa import VQATemplate
+from ..captions import captions
 from ..language_model.conventions import FAMILIES
-from ..language_model.language_prompts import LanguagePrompts, PromptSettings
+from ..language_model.prompts import LanguagePrompts, PromptSettings
 from ..questions import Question, questions
-from ..scene import Scene, captions, scene_at, scene_rng
-from ..world import COLOURS, NOUNS, phrase, plural
+from ..scene import scene_at, scene_rng
+from ..world import COLOURS, NOUNS, Scene, phrase, plural
 
 SEED = 1  # training uses the train split of seed 0
 NUM_FEWSHOT = 4

@@ -30,8 +30,8 @@ from ...train.engine.loop import LoopConfig, TrainResult, train
 from ...train.engine.randomness import sample_noise
 from ...train.engine.settings import current_commit, write_training_record
 from ..facts import KINDS, Facts, Score, facts_of, facts_table, score_facts
-from ..scene import Scene, scene_at
-from ..world import BACKGROUNDS, COLOURS, NOUNS, PLACES
+from ..scene import scene_at
+from ..world import BACKGROUNDS, COLOURS, NOUNS, PLACES, Scene
 from .coca_facts import SEED, pictures
 
 SIZE, CROP = 64, 32  # pixels per side of the picture, and of what is cut out of it around a place

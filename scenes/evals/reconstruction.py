@@ -22,7 +22,7 @@ from ...encoders.dediffusion.dediffusion_encoder import Dediffusion
 from ...encoders.redraw.recreate import check_output
 from ...encoders.redraw.redrawer import DEFAULT_DECODER, Redrawer
 from ...errors import InputError
-from ..scene import captions
+from ..captions import captions
 from .coca_facts import SEED, pictures
 from .dediffusion_facts import DEFAULT_ENCODER, write
 from .drawn_facts import through_autoencoder

@@ -29,7 +29,8 @@ from ...encoders.registry import WEIGHTS
 from ...errors import InputError
 from ...train.data.pixels import pixels
 from ..facts import facts_of, score_facts
-from ..scene import MAX_OBJECTS, Scene, scene_at
+from ..scene import MAX_OBJECTS, scene_at
+from ..world import Scene
 from .coca_facts import SEED, pictures
 from .drawn_facts import captioner_judge
 from .probe import SIZE, Probe, cut_out, load_probe

@@ -24,8 +24,9 @@ from ...progress import progress_bar
 from ...train.data.pixels import pixels
 from ...train.dediffusion.frozen_decoder import FrozenDecoder
 from ...train.engine.randomness import sample_noise, sample_rng
-from ..scene import Scene, captions, scene_at
-from ..world import BACKGROUNDS, COLOURS, NOUNS, PLACES
+from ..captions import captions
+from ..scene import scene_at
+from ..world import BACKGROUNDS, COLOURS, NOUNS, PLACES, Scene
 from .coca_facts import SEED, pictures
 
 WORDS = ("noun", "colour", "place", "background")

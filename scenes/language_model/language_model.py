@@ -25,9 +25,9 @@ from ...train.engine.loop import LoopConfig, TrainResult, train
 from ...train.engine.settings import current_commit, write_training_record
 from .conventions import FAMILIES
 from .encoder_texts import read_encoder_texts
-from .language_prompts import BLANK, Example, LanguagePrompts, PromptSettings
-from .language_tokenizer import BOS_ID, EOS_ID, load_sentencepiece, save_tokenizer, train_sentencepiece
 from .lookup_layers import add_lookup_layers
+from .pieces import BOS_ID, EOS_ID, load_sentencepiece, save_tokenizer, train_sentencepiece
+from .prompts import BLANK, Example, LanguagePrompts, PromptSettings
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor

@@ -19,13 +19,13 @@ from textlens.encoders.dediffusion.dediffusion_encoder import Dediffusion, Dedif
 from textlens.encoders.redraw.redrawer import Redrawer
 from textlens.encoders.registry import WEIGHTS
 from textlens.errors import InputError
+from textlens.scenes.captions import captions
 from textlens.scenes.evals import dediffusion_facts as dediffusion
 from textlens.scenes.evals import dediffusion_search, dediffusion_variants, reconstruction, redrawn
 from textlens.scenes.evals.coca_facts import pictures
 from textlens.scenes.evals.probe import Probe, ProbeConfig, ProbeNet, save_probe
 from textlens.scenes.evals.redrawn import Drawer, Originals, first_scenes, frechet_distance
 from textlens.scenes.facts import KINDS, Facts, facts_of
-from textlens.scenes.scene import captions
 from textlens.train.dediffusion.dediffusion import DediffusionTraining
 from textlens.train.dediffusion.dediffusion_validation import draw_validation
 from textlens.train.dediffusion.frozen_decoder import FrozenDecoder

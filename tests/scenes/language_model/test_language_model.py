@@ -17,7 +17,7 @@ from textlens.scenes.language_model.language_model import (
     split_by_length,
     train_language_model,
 )
-from textlens.scenes.language_model.language_tokenizer import BOS_ID, EOS_ID, load_sentencepiece
+from textlens.scenes.language_model.pieces import BOS_ID, EOS_ID, load_sentencepiece
 from textlens.train.engine.settings import read_settings
 from textlens.train.registry import RECIPES
 from torch.nn import functional as F

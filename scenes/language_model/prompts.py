@@ -17,11 +17,11 @@ from ...prompting.templates import Shot
 from ...train.engine.randomness import sample_rng
 from ..captions import STYLES
 from ..questions import TYPES
-from ..scene import SPLITS
+from ..world import SPLITS
+from .contexts import BLANK, Pool, View, draw_view
 from .conventions import FAMILIES, PLAIN
 from .encoder_texts import EncoderTexts
-from .language_contexts import BLANK, Pool, View, draw_view
-from .language_tasks import Item, Task, ask, classify, interview, upsample, without_shot_contexts, write_captions
+from .tasks import Item, Task, ask, classify, interview, upsample, without_shot_contexts, write_captions
 
 __all__ = ["BLANK", "TASKS", "Example", "LanguagePrompts", "PromptSettings", "ShotText"]
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from sentencepiece import SentencePieceProcessor
 from textlens.errors import InputError
-from textlens.scenes.language_model.language_prompts import LanguagePrompts, PromptSettings
-from textlens.scenes.language_model.language_tokenizer import (
+from textlens.scenes.language_model.pieces import (
     BOS_ID,
     EOS_ID,
     load_sentencepiece,
     save_tokenizer,
     train_sentencepiece,
 )
+from textlens.scenes.language_model.prompts import LanguagePrompts, PromptSettings
 from transformers import AutoTokenizer, LlamaTokenizer
 
 ODD = (

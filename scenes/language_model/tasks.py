@@ -20,10 +20,9 @@ from ...prompting.upsampling import WORKED_PAIRS, UpsampleTemplate
 from ...prompting.vqa import VQATemplate
 from ..captions import COUNT_WORDS, captions
 from ..questions import TYPES, Question, questions
-from ..scene import Scene
-from ..world import article, phrase, plural
+from ..world import Scene, article, phrase, plural
+from .contexts import ATTRIBUTES, View
 from .conventions import PLAIN, QUESTION_TYPES, Convention, draw_convention, made_up_names
-from .language_contexts import ATTRIBUTES, View
 
 _TRIES = 500  # scenes looked at for one that fits
 _DATASETS = ("MS COCO", "Flickr30k", "NoCaps", "Scenes", "Web")

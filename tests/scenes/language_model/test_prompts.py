@@ -12,13 +12,15 @@ from textlens.errors import InputError
 from textlens.prompting.faithfulness import check
 from textlens.prompting.templates import Shot
 from textlens.prompting.vqa import VQATemplate
+from textlens.scenes.captions import captions
 from textlens.scenes.language_model import conventions
+from textlens.scenes.language_model.contexts import Pool, View, draw_view
 from textlens.scenes.language_model.conventions import FAMILIES, QUESTION_TYPES, draw_convention
 from textlens.scenes.language_model.encoder_texts import encoder_texts, read_encoder_texts
-from textlens.scenes.language_model.language_contexts import Pool, View, draw_view
-from textlens.scenes.language_model.language_prompts import BLANK, Example, LanguagePrompts, PromptSettings
-from textlens.scenes.language_model.language_tasks import ask, detailed
-from textlens.scenes.scene import captions, questions, sample_scene, scene_at
+from textlens.scenes.language_model.prompts import BLANK, Example, LanguagePrompts, PromptSettings
+from textlens.scenes.language_model.tasks import ask, detailed
+from textlens.scenes.questions import questions
+from textlens.scenes.scene import sample_scene, scene_at
 from textlens.scenes.tokenizer import scene_words
 
 SETTINGS = PromptSettings(scenes=500)

@@ -12,8 +12,8 @@ from functools import cached_property
 
 from ...prompting.templates import Context, context_label
 from ..captions import COUNT_WORDS, STYLES, captions
-from ..scene import Scene, scene_at
-from ..world import phrase
+from ..scene import scene_at
+from ..world import Scene, phrase
 from .encoder_texts import EncoderTexts
 
 BLANK = "blank"
