@@ -10,11 +10,15 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
 
 from ...errors import InputError
 from ...prompting.templates import Shot
 from ...train.engine.randomness import sample_rng
+from ...train.engine.recipe import Count
+from ...train.engine.settings import settings
 from ..captions import STYLES
 from ..questions import TYPES
 from ..world import SPLITS
@@ -23,59 +27,47 @@ from .conventions import FAMILIES, PLAIN
 from .encoder_texts import EncoderTexts
 from .tasks import Item, Task, ask, classify, interview, upsample, without_shot_contexts, write_captions
 
-__all__ = ["BLANK", "TASKS", "Example", "LanguagePrompts", "PromptSettings", "ShotText"]
-
+Weights = Mapping[str, Annotated[float, Field(ge=0)]]
+Share = Annotated[float, Field(ge=0, le=1)]
 TASKS = ("vqa", "interview", "classification", "captioning", "upsampling")
 
 
-@dataclass(frozen=True)
+@settings
 class PromptSettings:
-    """Weights of what prompts are made of.
+    """What prompts are made of, by weight."""
 
-    tasks: of `TASKS`; an "interview" is several questions about one image.
-    contexts: of caption styles, encoders (where there are texts of theirs), and "blank".
-    conventions: of "plain" and the families of `conventions.FAMILIES`, for questions and interviews.
-    often: types of questions that are asked so many times as often as others, in plain words; {} for none.
-    several: share of prompts with two or three descriptions of each image. pseudo: share of those with shots whose
-    context is blank, as zero-shot prompts have them. max_shots: 0 to so many, equally often.
-    scenes: how many scenes of the split the prompts draw from.
-    """
-
-    tasks: Mapping[str, float] = field(
+    # of `TASKS`; an "interview" is several questions about one image
+    tasks: Weights = field(
         default_factory=lambda: {"vqa": 0.65, "classification": 0.15, "captioning": 0.1, "upsampling": 0.1}
     )
-    contexts: Mapping[str, float] = field(
+    # of caption styles, encoders (where there are texts of theirs), and "blank"
+    contexts: Weights = field(
         default_factory=lambda: {
             **{"descriptive": 4, "spoken": 2, "listed": 2, "located": 2, "loose": 3, "short": 1, "web": 0.5},
             **{"dediffusion": 4, "decap": 4, "coca": 2, BLANK: 1},
         }
     )
-    conventions: Mapping[str, float] = field(
+    # of "plain" and the families of `conventions.FAMILIES`, for questions and interviews
+    conventions: Weights = field(
         default_factory=lambda: {"plain": 5, "names": 1.5, "pairs": 1, "affix": 1, "form": 1, "numbers": 0.5}
     )
-    often: Mapping[str, int] = field(default_factory=dict)
-    several: float = 0.3
-    pseudo: float = 0.1
-    max_shots: int = 8
-    scenes: int = 200_000
+    # types of questions that are asked so many times as often as others, in plain words
+    often: Mapping[str, Count] = field(default_factory=dict)
+    several: Share = 0.3  # of prompts with two or three descriptions of each image
+    pseudo: Share = 0.1  # of prompts whose shots have blank contexts, as zero-shot prompts have them
+    max_shots: Annotated[int, Field(ge=0)] = 8  # 0 to so many, equally often
+    scenes: Count = 200_000  # of the split that the prompts draw from
 
     def __post_init__(self) -> None:
+        always = (*STYLES, BLANK)  # what there is without texts of encoders
         for name, weights, known in (
             ("tasks", self.tasks, TASKS),
             ("conventions", self.conventions, ("plain", *FAMILIES)),
+            ("contexts", {one: self.contexts[one] for one in always if one in self.contexts}, always),
+            ("often", {"what": 1, **self.often}, TYPES),
         ):
             if set(weights) - set(known) or not sum(weights.values()) > 0:
-                raise InputError(f"got {name} {dict(weights)}; expected weights of {', '.join(known)}")
-        always = (*STYLES, BLANK)  # what there is without texts of encoders
-        if not any(self.contexts.get(name, 0) > 0 for name in always):
-            raise InputError(f"got contexts {dict(self.contexts)}; expected a weight of one of {', '.join(always)}")
-        if set(self.often) - set(TYPES) or any(times < 1 for times in self.often.values()):
-            raise InputError(f"got often {dict(self.often)}; expected numbers of at least 1 of {', '.join(TYPES)}")
-        if self.max_shots < 0 or self.scenes < 1 or not (0 <= self.several <= 1 and 0 <= self.pseudo <= 1):
-            raise InputError(
-                f"got max_shots={self.max_shots}, scenes={self.scenes}, several={self.several}, pseudo={self.pseudo}; "
-                "expected at least 0, at least 1, and shares within [0, 1]"
-            )
+                raise InputError(f"{name} is {getattr(self, name)}; expected weights above 0 of {', '.join(known)}")
 
 
 class ShotText(NamedTuple):

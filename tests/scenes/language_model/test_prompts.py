@@ -251,8 +251,8 @@ def test_errors(prompts: LanguagePrompts) -> None:
         ({"contexts": {"decap": 1}}, "contexts"),
         ({"often": {"who": 2}}, "often"),
         ({"often": {"where": 0}}, "often"),
-        ({"several": 2.0}, "several=2.0"),
-        ({"max_shots": -1}, "max_shots=-1"),
+        ({"several": 2.0}, "several is 2.0"),
+        ({"max_shots": -1}, "max_shots is -1"),
     ):
         with pytest.raises(InputError, match=message):
             PromptSettings(**settings)  # type: ignore[arg-type]
