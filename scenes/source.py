@@ -72,9 +72,7 @@ class SceneSource(DataSource):
         limits = [most for most, until in self.data.curriculum.items() if index < until]
         if not limits:
             return epoch_position(index, self.size, seed)
-        allowed = self._with_at_most[min(limits)]
-        if not allowed.size:
-            raise InputError(f"none of {self.size} scenes has {min(limits)} objects or fewer; raise data.number")
+        allowed = self._with_at_most[min(limits)]  # never empty: scene 0 has one object
         return int(allowed[epoch_position(index, len(allowed), seed)])
 
     def read(self, row: int, index: int, seed: int, *, image: bool = True) -> Sample:
