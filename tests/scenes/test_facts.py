@@ -8,12 +8,12 @@ import sys
 import pytest
 from textlens.errors import InputError
 from textlens.scenes.captions import CLEAN_STYLES, STYLES, captions
+from textlens.scenes.evals.tables import facts_table
 from textlens.scenes.facts import (
     KINDS,
     Facts,
     constant_text_floor,
     facts_of,
-    facts_table,
     parse_facts,
     score_facts,
     score_texts,

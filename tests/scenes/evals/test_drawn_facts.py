@@ -9,8 +9,8 @@ from PIL import Image
 from textlens.encoders.redraw.redrawer import Redrawer
 from textlens.errors import InputError
 from textlens.scenes.evals import drawn_facts as evaluation
-from textlens.scenes.evals.coca_facts import pictures
 from textlens.scenes.evals.probe import ProbeConfig, ProbeNet, save_probe
+from textlens.scenes.evals.testbed import pictures
 from textlens.scenes.facts import Facts, parse_facts
 from textlens.train.data.pixels import pixels
 
