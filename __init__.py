@@ -11,15 +11,12 @@ _PUBLIC = {
     "ImageReader": ".agent.reader.reader",
     "InputError": ".errors",
     "LoadedImage": ".encoders.images",
-    "Scene": ".scenes.world",
     "TextlensError": ".errors",
     "TextlensToolkit": ".agent.tools.toolkit",
     "load_encoder": ".encoders.registry",
     "load_image": ".encoders.images",
     "load_images": ".encoders.images",
     "load_language_model": ".agent.models.base",
-    "parse_facts": ".scenes.facts",
-    "render": ".scenes.rendering",
 }
 
 __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import InputError, TextlensError
+from .plugins import load, registered
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -326,29 +327,11 @@ def serve_llm(
 
 
 @app.command()
-def scenes(
-    number: Annotated[int, typer.Argument(min=1, help="How many scenes.")],
-    out: Annotated[Path, typer.Option(help="Folder for the PNG files and scenes.jsonl.")],
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    seed: Annotated[int, typer.Option(help="Another seed gives other scenes of the same split.")] = 0,
-    size: Annotated[int, typer.Option(min=8, max=4096, help="Pixels per side.")] = 64,
-) -> None:
-    """Write scenes of the made world: pictures with captions, questions and all their facts."""
-    from .scenes.scene_files import write_scenes
-
-    with progress_bar("scenes") as bar:
-        task = bar.add_task("drawing", total=number, note="")
-        for _ in write_scenes(number, out, split, seed, size):
-            bar.advance(task)
-    typer.echo(str(out / "scenes.jsonl"))
-
-
-@app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="coca, decap, dediffusion, autoencoder, text-to-image, language-model.")
+        str, typer.Argument(help="coca, decap, dediffusion, autoencoder, text-to-image, or a plug-in's recipe.")
     ],
-    config: Annotated[Path, typer.Option(help="Settings, such as scenes/configs/coca-scenes.yaml.")],
+    config: Annotated[Path, typer.Option(help="Settings file (YAML); those of configs/ are examples.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics.jsonl and the finished model.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     max_minutes: Annotated[float | None, typer.Option(help="Pause after this time; go on later with --resume.")] = None,
@@ -357,9 +340,9 @@ def train(
     from .train.registry import run_recipe
 
     result = run_recipe(recipe, config, out, resume=resume, max_minutes=max_minutes)
-    _print_json(
-        {"finished": result.finished, "step": result.step, "checkpoint": str(result.checkpoint), **result.evaluation}
-    )
+    _notes([f"skipped {item}" for item in result.skipped])
+    ended = {"finished": result.finished, "step": result.step, "checkpoint": str(result.checkpoint)}
+    _print_json({**ended, "skipped": len(result.skipped), **result.evaluation})
 
 
 @app.command(name="import")
@@ -395,6 +378,10 @@ def memory(
 
     built = build_memory(captions_from_file(texts), Clip.from_pretrained(clip), out, cut_long=cut_long)
     _print_json({"entries": len(built.texts), "memory": str(out)})
+
+
+for _name, _target in registered("COMMANDS").items():
+    app.command(name=_name)(load(_target))
 
 
 def main() -> None:

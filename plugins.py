@@ -4,6 +4,7 @@ A plug-in is a module with any of these, whose values are "module:attribute" and
 
     SOURCES = {"scenes": "textlens.scenes.source:SceneData"}          # settings of a source, see `train.data.base`
     RECIPES = {"language-model": "textlens.scenes…:LanguageModelRecipe"}   # see `train.engine.recipe`
+    TOKENIZERS = {"scenes": "textlens.scenes.tokenizer:build_tokenizer"}   # (vocab_size, context_length) -> tokenizer
     COMMANDS = {"scenes": "textlens.scenes.command:scenes"}           # functions for Typer
 """
 
@@ -16,7 +17,7 @@ from typing import Any, Literal
 PLUGINS = ("textlens.scenes",)
 
 
-def registered(kind: Literal["SOURCES", "RECIPES", "COMMANDS"]) -> Mapping[str, str]:
+def registered(kind: Literal["SOURCES", "RECIPES", "TOKENIZERS", "COMMANDS"]) -> Mapping[str, str]:
     """Name -> "module:attribute" of all plug-ins."""
     return {name: target for plugin in PLUGINS for name, target in getattr(import_module(plugin), kind, {}).items()}
 

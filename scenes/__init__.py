@@ -5,6 +5,7 @@ from typing import Any
 
 SOURCES = {"scenes": "textlens.scenes.source:SceneData"}
 RECIPES = {"language-model": "textlens.scenes.language_model.language_model:LanguageModelRecipe"}
+TOKENIZERS = {"scenes": "textlens.scenes.tokenizer:build_tokenizer"}
 COMMANDS = {"scenes": "textlens.scenes.command:scenes"}
 
 _PUBLIC = {  # loaded on first use; none needs torch
@@ -18,7 +19,7 @@ _PUBLIC = {  # loaded on first use; none needs torch
     "write_scenes": ".scene_files",
 }
 
-__all__ = ["COMMANDS", "RECIPES", "SOURCES", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["COMMANDS", "RECIPES", "SOURCES", "TOKENIZERS", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -51,7 +51,7 @@ class SceneData:
                 f"near_duplicates is {self.near_duplicates} with {self.number} scenes; expected number 0: fresh scenes"
             )
 
-    def open(self, *, image_size: int, texts: bool = True) -> SceneSource:
+    def open(self, *, image_size: int = 0, texts: bool = True) -> SceneSource:
         """The source; scenes are drawn with `image_size` pixels a side."""
         return SceneSource(self, image_size)
 
@@ -59,12 +59,15 @@ class SceneData:
 class SceneSource(DataSource):
     """Train scenes with a caption each; held out are scenes of the split "val"."""
 
-    def __init__(self, data: SceneData, image_size: int = 64) -> None:
+    def __init__(self, data: SceneData, image_size: int = 0) -> None:
         super().__init__()
         self.data, self.image_size = data, image_size
         self.size = data.number or None
-        self.identity = f"scenes {data.number} {data.one_object} {image_size}"
         self.evaluators = (SceneFacts(self),)
+
+    @property
+    def identity(self) -> str:  # type: ignore[override]
+        return f"scenes {self.data.number} {self.data.one_object} {self.image_size}"
 
     def row(self, index: int, seed: int) -> int:
         if self.size is None:
@@ -120,7 +123,7 @@ class SceneSource(DataSource):
     def _sample(self, key: str, row: int, scene: Scene, text: str, style: str = "", image: bool = True) -> Sample:
         from PIL import Image
 
-        shown = Image.fromarray(render(scene, self.image_size)) if image else None
+        shown = Image.fromarray(render(scene, self.image_size or 64)) if image else None
         return Sample(key, row, shown, text, (text,), style)
 
     @cached_property

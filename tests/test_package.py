@@ -11,20 +11,25 @@ from pathlib import Path
 
 import pytest
 import textlens
+from textlens import plugins
+
+from . import structure
 
 ROOT = Path(textlens.__file__).parent
-LAYERS = {  # what each package may import of ours; the leaves errors.py and progress.py are open to all
-    "encoders": {"encoders"},
-    "prompting": {"prompting"},
-    "agent": {"agent", "encoders", "prompting"},
-    "train": {"train", "encoders", "prompting"},
-    "evals": {"evals", "train", "agent", "encoders", "prompting"},
-    "scenes": {"scenes", "evals", "train", "agent", "encoders", "prompting"},
+LAYERS = {  # what each package may import of ours; the leaves at the top are open to all
+    "encoders": set(),
+    "prompting": set(),
+    "metrics": set(),
+    "agent": {"encoders", "prompting"},
+    "train": {"encoders", "prompting", "metrics"},
+    "evals": {"agent", "encoders", "prompting", "metrics", "train"},
+    "scenes": {"agent", "encoders", "prompting", "metrics", "train", "evals"},
 }
+LEAVES = {"errors", "progress", "plugins"}
 
 
 def test_import_is_light():
-    code = "import sys, textlens; textlens.Scene; textlens.InputError; print('torch' in sys.modules)"
+    code = "import sys, textlens, textlens.cli; textlens.InputError; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
@@ -40,13 +45,33 @@ def test_unknown_name_is_an_attribute_error_that_lists_the_names():
 
 @pytest.mark.parametrize("package", LAYERS)
 def test_no_import_runs_upwards(package):
-    for path in (ROOT / package).rglob("*.py"):
-        depth = len(path.relative_to(ROOT).parts) - 1  # dots that lead to the root, less one
-        for line in path.read_text().splitlines():
-            dots = re.match(rf"\s*from \.{{{depth + 1}}}(\w+)", line)
-            if dots:
-                assert dots[1] in LAYERS[package] | {"errors", "progress"}, f"{path}: {line}"
-            assert not line.startswith(("import textlens", "from textlens")), f"{path}: imports must be relative"
+    for name, targets in structure.import_graph().items():
+        if name.startswith(f"{package}."):
+            allowed = LAYERS[package] | LEAVES | {package}
+            assert {target.split(".")[0] for target in targets} <= allowed, name
+
+
+def test_imports_within_the_package_are_relative():
+    for path in structure.modules().values():
+        assert not re.search(r"^ *(import|from) textlens", path.read_text(), re.MULTILINE), path
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    assert structure.circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c"]]
+    assert structure.circles(structure.import_graph()) == []
+
+
+def test_the_made_world_is_a_plug_in_that_one_line_names():
+    assert structure.naming_scenes() == ["plugins"]
+    assert "textlens.scenes" in plugins.PLUGINS
+
+
+def test_a_name_means_one_module():
+    assert structure.shared_names() == {}
+
+
+def test_no_folder_is_a_heap():
+    assert max(structure.files_per_folder().values()) <= 15
 
 
 def test_every_module_imports():

@@ -57,6 +57,7 @@ class DataSource(ABC):
 
     size: int | None = None  # training items; None for no end
     identity: str = ""  # says which items these are, for caches of what is computed from them
+    image_size: int = 0  # side in pixels that images will have, set once a recipe knows it; 0: not known
     max_bad: float = 0.01  # share of the items that may be unreadable
     crop_scale: tuple[float, float] | None = None  # area of the random crops that training should see; None for none
     evaluators: Sequence[Evaluator] = ()
@@ -109,10 +110,10 @@ class DataSettings(Protocol):
 
     source: str
 
-    def open(self, *, image_size: int, texts: bool = True) -> DataSource:
+    def open(self, *, image_size: int = 0, texts: bool = True) -> DataSource:
         """The source, checked: a file that is missing or a column that is not there is an `InputError`.
 
-        image_size: side in pixels that images will have; what draws or decodes may use it, photographs stay larger.
+        image_size: as `DataSource.image_size`; sources that draw or decode may use it, photographs stay larger.
         texts: False for recipes of images alone, which need no text column.
         """
         ...

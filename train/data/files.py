@@ -28,6 +28,6 @@ class FileData:
     crop_scale: tuple[float, float] | None = (0.9, 1.0)  # area of the random crops in training; None for none
     shuffle_buffer: Annotated[int, Field(ge=1)] = 10_000  # samples of shards that are mixed
 
-    def open(self, *, image_size: int, texts: bool = True) -> DataSource:
+    def open(self, *, image_size: int = 0, texts: bool = True) -> DataSource:
         """The source that `source` names, as `DataSettings.open`."""
         raise NotImplementedError

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.synchronize import Event
 from typing import Any
 
 import torch
@@ -70,6 +73,7 @@ def batches(recipe: Recipe, config: LoopConfig, start: int, accelerator: Acceler
             f"batch_size {config.batch_size} cannot be split evenly over {processes} processes x accumulation {parts}; "
             f"expected a multiple of {parts * processes}."
         )
+    ending = multiprocessing.Event()
     loader = DataLoader(
         _Parts(recipe, config.seed),
         batch_size=None,
@@ -77,18 +81,22 @@ def batches(recipe: Recipe, config: LoopConfig, start: int, accelerator: Acceler
         collate_fn=_unchanged,
         num_workers=config.num_workers,
         multiprocessing_context=_context() if config.num_workers else None,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=partial(_set_signals, ending),
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator(),  # else the loader would draw from, and so change, the global one
     )
     others = set(multiprocessing.active_children())
-    made = iter(loader)
+    made: Any = iter(loader)
     workers = set(multiprocessing.active_children()) - others
     try:
         yield _raising(made)
     finally:
-        for worker in workers:  # they ignore SIGTERM, and only read
-            worker.kill()
+        ending.set()
+        if workers:
+            made._shutdown_workers()  # now, and not whenever the last reference to a frame that has raised is gone
+        for worker in workers:
+            if worker.is_alive():  # stuck in a decoder or a file system
+                worker.kill()
 
 
 def _raising(made: Iterator[Part | str]) -> Iterator[Part]:
@@ -107,7 +115,12 @@ def _unchanged(part: Any) -> Any:
     return part
 
 
-def _ignore_signals(worker: int) -> None:
-    """Ctrl-C reaches the whole group; workers must last until the trainer has finished its step, and end with it."""
+def _set_signals(ending: Event, worker: int) -> None:
+    """Ctrl-C and SIGTERM reach the whole group; workers must last until the trainer has finished its step."""
+
+    def end(number: int, frame: object) -> None:
+        if ending.is_set():
+            os._exit(0)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 from functools import cache
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -25,22 +24,6 @@ def _leave_group() -> None:
         dist.destroy_process_group()
 
 
-class _GatherWithGradient(torch.autograd.Function):
-    """Concatenate each process's rows; in the backward pass every process's gradient for my rows is summed."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone(memory_format=torch.contiguous_format)  # autograd may use the original again
-        dist.all_reduce(total)
-        return total.chunk(dist.get_world_size())[dist.get_rank()]
-
-
 def gather_with_grad(rows: Tensor) -> Tensor:
     """(N, ...) in each of W processes -> (W * N, ...) in all of them, in order of rank; itself where there is one
     process.
@@ -52,5 +35,15 @@ def gather_with_grad(rows: Tensor) -> Tensor:
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return rows
-    gathered: Tensor = _GatherWithGradient.apply(rows)
-    return gathered
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(rows.contiguous()))
+
+
+def sum_over_processes(values: Tensor, *, mean: bool = False) -> Tensor:
+    """The sum (or mean) of a tensor over all processes, without gradient; itself where there is one process."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size() if mean else total

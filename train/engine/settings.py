@@ -88,7 +88,7 @@ class Stage:
 
     def settings(self, config_class: type[Config], path: Path) -> Config:
         """Raises `InputError` that names `path` and the key."""
-        return parse(config_class, dict(self.values), str(path))
+        return parse(config_class, _with_data(dict(self.values)), str(path))
 
 
 def read_settings(config_class: type[Config], path: Path) -> Config:
@@ -138,6 +138,15 @@ def _load(path: Path, above: tuple[Path, ...] = ()) -> Any:
             return base
         values = _merged(base, values)
     return _merged(values, variants[variant]) if variant else values
+
+
+def _with_data(values: dict[str, Any]) -> dict[str, Any]:
+    """`source`, `image_column` and `text_column` at the top are short for `data: {source, image, text}`."""
+    short = {"source": "source", "image_column": "image", "text_column": "text"}
+    if "source" not in values:
+        return values
+    data = {name: values.pop(key) for key, name in short.items() if key in values}
+    return {**values, "data": {**data, **values.get("data", {})}}
 
 
 def _merged(base: Mapping[Any, Any], changes: Mapping[Any, Any]) -> dict[Any, Any]:

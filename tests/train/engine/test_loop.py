@@ -121,7 +121,7 @@ def test_metrics_hold_the_figures(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     train_lines = [line for line in lines if line["kind"] == "train"]
     assert all(
-        line.keys() == {"kind", "step", "loss", "absolute_error", "learning_rate", "gradient_norm", *TIMES}
+        line.keys() == {"kind", "step", "loss", "absolute_error", "learning_rate", "gradient_norm", "skipped", *TIMES}
         for line in train_lines
     )
     assert result.metrics == train_lines[-1]

@@ -1,24 +1,27 @@
-"""Settings files: what a `base` gives, and what they refuse."""
+"""Settings files: typed all the way down, with a `base` and `stages`; every error names file and key."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib.resources import files
+from dataclasses import field, replace
 from pathlib import Path
 
 import pytest
 from textlens.errors import InputError
-from textlens.train.engine.settings import read_settings
-from textlens.train.registry import RECIPES
+from textlens.train.engine.recipe import LoopConfig
+from textlens.train.engine.settings import read_settings, read_stages, settings
 
 
-@dataclass(frozen=True)
-class Settings:
+@settings
+class Example:
     clip: str
-    styles: tuple[str, ...] = ()
-    loop: Mapping[str, int] = field(default_factory=dict)
+    loop: LoopConfig
+    sizes: tuple[int, ...] = ()
+    weights: Mapping[int, float] = field(default_factory=dict)
+    start: str | None = None
+
+
+LOOP = "loop: { steps: 10, batch_size: 4 }"
 
 
 def write(path: Path, text: str) -> Path:
@@ -28,43 +31,59 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_a_file_changes_what_its_base_says(tmp_path: Path) -> None:
-    write(tmp_path / "base.yaml", "clip: one\nstyles: [short, loose]\nloop: { steps: 10, seed: 1 }")
-    middle = write(tmp_path / "more" / "middle.yaml", "base: ../base.yaml\nstyles: [web]\nloop: { steps: 20 }")
-    top = write(tmp_path / "top.yaml", "base: more/middle.yaml\nclip: two")
-    assert read_settings(Settings, middle) == Settings("one", ["web"], {"steps": 20, "seed": 1})  # type: ignore[arg-type]
-    assert read_settings(Settings, top) == Settings("two", ["web"], {"steps": 20, "seed": 1})  # type: ignore[arg-type]
+    write(tmp_path / "base.yaml", "clip: one\nsizes: [1, 2]\nloop: { steps: 10, batch_size: 4, seed: 1 }")
+    middle = write(tmp_path / "more" / "middle.yaml", "base: ../base.yaml\nsizes: [3]\nloop: { steps: 20 }")
+    top = write(tmp_path / "top.yaml", "base: more/middle.yaml\nclip: two\nweights: { 3: 1 }")
+    one = Example("one", LoopConfig(steps=20, batch_size=4, seed=1), (3,))
+    assert read_settings(Example, middle) == one
+    assert read_settings(Example, top) == replace(one, clip="two", weights={3: 1.0})
+
+
+def test_a_stage_goes_on_from_the_one_before(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "c.yaml",
+        f"clip: one\n{LOOP}\nstages:\n- sizes: [1]\n- loop: {{ steps: 20 }}\n- start: else/where\n  clip: two",
+    )
+    stages = read_stages(path, tmp_path / "out")
+    first, second, third = (stage.settings(Example, path) for stage in stages)
+    assert [stage.out.name for stage in stages] == ["stage-1", "stage-2", "stage-3"]
+    assert first == Example("one", LoopConfig(steps=10, batch_size=4), (1,))
+    assert second.start == str(tmp_path / "out" / "stage-1" / "model")
+    assert (second.loop.steps, second.loop.batch_size, second.sizes) == (20, 4, ())
+    assert (third.start, third.clip, third.loop.steps) == ("else/where", "two", 10)
+    with pytest.raises(InputError, match="has 3 stages"):
+        read_settings(Example, path)
 
 
 @pytest.mark.parametrize(
-    ("base", "message"),
+    ("text", "message"),
     [
-        ("nowhere.yaml", "cannot read settings from .*nowhere.yaml"),
-        ("top.yaml", "top.yaml is its own base"),
-        ("middle.yaml", "top.yaml is its own base, by way of .*middle.yaml"),
-        ("list.yaml", r"holds list; expected clip, styles, loop \(required: clip\)"),
-        ("unknown.yaml", r"holds \['clip', 'colour'\]"),
+        (f"{LOOP}\nclip: one\nclop: two", r"c.yaml: unknown key 'clop'; expected clip, loop, sizes"),
+        ("clip: one\nloop: { steps: 10, batch_size: 4, warmup: 3 }", r"unknown key 'loop.warmup'; expected steps, "),
+        ("clip: one\nloop: { steps: 10, batch_size: 4, learning_rate: 5e-4 }", "loop.learning_rate is '5e-4'.*5.0e-4"),
+        ("clip: one\nloop: { steps: 10 }", "c.yaml: loop.batch_size is missing"),
+        ("clip: one\nloop: { steps: 10, batch_size: 0 }", "loop.batch_size is 0; input should be greater"),
+        ("clip: one\nloop: { steps: 2.5, batch_size: 4 }", "loop.steps is 2.5; input should be a valid integer"),
+        (
+            "clip: one\nloop: { steps: 10, batch_size: 4, precision: fp16 }",
+            "loop.precision is 'fp16'.*'fp32' or 'bf16'",
+        ),
+        (f"clip: 3\nsizes: [one]\n{LOOP}", "clip is 3; .*; sizes.0 is 'one'"),
+        ("[1, 2]", "c.yaml holds list; expected names of settings"),
+        ("", "c.yaml holds NoneType"),
+        ("a: [", "cannot read settings from .*c.yaml"),
+        (f"clip: one\n{LOOP}\nstages: 3", "c.yaml: stages is 3; expected a list"),
+        ("base: nowhere.yaml", "cannot read settings from .*nowhere.yaml"),
+        ("base: c.yaml", "c.yaml is its own base"),
     ],
 )
-def test_a_base_that_cannot_be_is_refused(tmp_path: Path, base: str, message: str) -> None:
-    top = write(tmp_path / "top.yaml", f"base: {base}\nclip: one")
-    write(tmp_path / "middle.yaml", f"base: ../{tmp_path.name}/top.yaml")
-    write(tmp_path / "list.yaml", "[1, 2]")
-    write(tmp_path / "unknown.yaml", "colour: red")
+def test_an_error_names_file_and_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        read_settings(Settings, top)
+        read_settings(Example, write(tmp_path / "c.yaml", text))
 
 
-def test_committed_settings_suit_the_commands_that_they_name() -> None:
-    """Each file says how it is run; a stage starts from what another one leaves."""
-    command = re.compile(r"textlens train (\S+) --config \S+ --out ([\w/-]+)")
-    runs, starts = set(), set()
-    for path in sorted(Path(str(files("textlens.scenes").joinpath("configs"))).rglob("*.yaml")):
-        named = command.search(path.read_text())
-        assert named, path
-        recipe, out = named.groups()
-        settings = read_settings(RECIPES[recipe][0], path)
-        starts |= {(recipe, str(Path(settings.start).parent))} if getattr(settings, "start", None) else set()
-        assert (recipe, out) not in runs, path
-        runs.add((recipe, out))
-    assert len(runs) > 30
-    assert {(recipe, start) for recipe, start in starts if start.startswith("runs")} <= runs
+def test_settings_from_python_are_checked_too() -> None:
+    with pytest.raises(InputError, match="Example: sizes"):
+        Example("one", LoopConfig(steps=1, batch_size=1), sizes="three")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="unknown key 'step'"):
+        LoopConfig(step=1, batch_size=1)  # type: ignore[call-arg]

@@ -6,6 +6,7 @@ import torch
 from textlens.train.engine.distributed import gather_with_grad
 from textlens.train.engine.loop import LoopConfig
 from textlens.train.engine.randomness import sample_generator, sample_noise
+from textlens.train.engine.recipe import Recipe
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -32,8 +33,10 @@ class TinyModel(nn.Module):
         return self.out(self.dropout(torch.relu(self.hidden(self.frozen(x)))))
 
 
-class TinyRecipe:
+class TinyRecipe(Recipe):
     """Fit the sum and the product of signs of six numbers, seen through noise."""
+
+    name = "tiny"
 
     def __init__(self, dropout: float = 0.1) -> None:
         self.model = TinyModel(dropout)
@@ -52,6 +55,9 @@ class TinyRecipe:
         """Draws from the global generator on purpose: training must go on as if it had not."""
         batch = self.batch(range(10_000, 10_016), seed=9)
         return {"error": float((model(batch["x"]) - batch["y"]).square().mean()), "random": float(torch.rand(()))}
+
+    def save(self, folder):
+        torch.save(self.model.state_dict(), folder / "tiny.pt")
 
 
 class ContrastiveRecipe(TinyRecipe):
