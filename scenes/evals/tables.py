@@ -13,7 +13,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
 
 def facts_table(rows: Mapping[str, Mapping[str, Score]], kinds: Sequence[str] = KINDS) -> str:

@@ -89,7 +89,7 @@ def test_variants_differ_from_the_base_in_what_they_are_about_alone() -> None:
         read_stages(Path(f"{path}#{name}"), Path("runs")) for name in ("base", "muon", "punctuation")
     )
     assert changed(base.values, muon.values) == {"loop.optimizer": "muon", "loop.learning_rate": 1.2e-2}
-    assert changed(base.values, punctuation.values) == {"words": [], "encoder.keep_punctuation": True}
+    assert changed(base.values, punctuation.values) == {"words": None, "encoder.keep_punctuation": True}
     with pytest.raises(InputError, match="no variant 'queries-6'; expected one of base, queries-5"):
         read_stages(Path(f"{path}#queries-6"), Path("runs"))
 
