@@ -8,7 +8,6 @@ reach), and the drawings judged by the scenes of other captions (floor).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,6 @@ from PIL import Image
 
 from ...encoders.clip.clip import Clip
 from ...encoders.coca.captioner import CocaCaptioner
-from ...encoders.redraw.comparison import comparison, sheet
-from ...encoders.redraw.recreate import check_output
 from ...encoders.redraw.redrawer import DEFAULT_DECODER, GUIDANCE_SCALE, NUM_INFERENCE_STEPS, Redrawer
 from ...train.data.pixels import pixels
 from ..facts import Facts, Score, facts_of, parse_facts, score_facts
@@ -31,7 +28,6 @@ from .tables import markdown
 from .testbed import DEFAULT_CLIP, first_scenes, of_others, pictures, told
 
 KINDS = ("noun", "colour", "place", "background", "triple")
-SHEET_SCENES = 16
 
 Judge = Callable[[Sequence[Image.Image]], list[Facts]]
 
@@ -123,25 +119,6 @@ def table(rows: Sequence[Row]) -> str:
     return markdown(["pictures", "judge", *KINDS, "triple F1"], lines)
 
 
-def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """One object per row: {"pictures", "judge", "recall": {kind: share}, "triple_f1"}."""
-    return [
-        {
-            "pictures": row.pictures,
-            "judge": row.judge,
-            "recall": {kind: row.scores[kind].recall for kind in KINDS},
-            "triple_f1": row.scores["triple"].f1,
-        }
-        for row in rows
-    ]
-
-
-def contact_sheet(test: Captioned, drawn: Sequence[Image.Image], size: int) -> Image.Image:
-    """Real render | caption | drawing of the first scenes."""
-    real = pictures(test.scenes[:SHEET_SCENES], size)
-    return sheet([comparison(*row) for row in zip(real, test.texts, drawn, strict=False)])
-
-
 def main(
     decoder: Annotated[str, typer.Option(help="Folder or hub id of a StableDiffusionPipeline.")] = DEFAULT_DECODER,
     number: Annotated[int, typer.Option(min=2, help="Test scenes.")] = 256,
@@ -152,22 +129,15 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = NUM_INFERENCE_STEPS,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    sheet_out: Annotated[Path | None, typer.Option("--sheet", help="Picture of 16 drawings to write.")] = None,
-    json_out: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
 ) -> None:
     """Print how much of its text a decoder draws, by judge and guidance scale."""
-    if sheet_out:
-        check_output(sheet_out)
     judges = {"CoCa captioner": captioner_judge(Clip.from_pretrained(clip))}
     if probe:
         judges["probe"] = load_probe(probe).facts
     redrawer, test = Redrawer.from_pretrained(decoder), captioned_scenes(number, style)
     scales = guidance or [GUIDANCE_SCALE]
     drawn = draw_sets(redrawer, test, scales, steps=steps, seed=seed, batch_size=batch_size)
-    if sheet_out:
-        contact_sheet(test, next(iter(drawn.values())), redrawer.image_size).save(sheet_out)
-    rows = evaluate(redrawer, judges, test, drawn)
-    typer.echo("\n".join(json.dumps(row) for row in as_json(rows)) if json_out else table(rows))
+    typer.echo(table(evaluate(redrawer, judges, test, drawn)))
 
 
 if __name__ == "__main__":
