@@ -38,8 +38,8 @@ from textlens.encoders.clip.clip import Clip
 from textlens.encoders.coca.captioner import CocaCaptioner
 from textlens.encoders.dediffusion.dediffusion_encoder import Dediffusion, DediffusionConfig
 from textlens.encoders.dediffusion.vocabulary import Vocabulary
-from textlens.scenes.evals.coca_facts import pictures
-from textlens.scenes.evals.redrawn import MOST_OBJECTS, first_scenes
+from textlens.scenes.evals.redrawn import MOST_OBJECTS
+from textlens.scenes.evals.testbed import first_scenes, pictures
 from textlens.scenes.facts import score_texts
 from textlens.scenes.source import SceneData
 from textlens.train.dediffusion.decoder import Denoising

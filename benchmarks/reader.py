@@ -42,7 +42,10 @@ from textlens.errors import TextlensError
 from textlens.prompting.fewshot import select_shots
 from textlens.prompting.templates import Context, Shot
 from textlens.prompting.vqa import VQATemplate
-from textlens.scenes.scene import captions, questions, render, scene_at, scene_rng
+from textlens.scenes.captions import captions
+from textlens.scenes.questions import questions
+from textlens.scenes.rendering import render
+from textlens.scenes.scene import scene_at, scene_rng
 
 TEMPLATE = VQATemplate()
 REQUEST = Request.of(16, TEMPLATE.stop, 0.0, 0, None)  # as `ask` sets them

@@ -6,7 +6,8 @@ import argparse
 import json
 import time
 
-from textlens.scenes.scene import render, scene_at
+from textlens.scenes.rendering import render
+from textlens.scenes.scene import scene_at
 
 
 def per_second(number: int, work: object) -> float:

@@ -12,7 +12,8 @@ from textlens.encoders.redraw.comparison import comparison, sheet
 from textlens.encoders.redraw.redrawer import Redrawer
 from textlens.encoders.registry import ASK_ENCODERS, DEFAULT_ENCODER, load_encoder
 from textlens.scenes.questions import Question, questions
-from textlens.scenes.scene import render, scene_at, scene_rng
+from textlens.scenes.rendering import render
+from textlens.scenes.scene import scene_at, scene_rng
 
 # The first two scenes of one, two and three objects in the test split, and the type of question that each is asked.
 EXAMPLES = {0: "what", 6: "colour", 1: "where", 5: "colour", 2: "count", 4: "yes/no"}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Iterable
 
+from ..errors import InputError
 from .world import BACKGROUNDS, COLOURS, NOUNS, PLACES, Scene, SceneObject, article, phrase, plural
 
 COUNT_WORDS = {2: "two", 3: "three", 4: "four"}
@@ -157,17 +157,6 @@ CLEAN_STYLES = tuple(style for style in STYLES if style != "web")
 
 def captions(scene: Scene, style: str, rng: random.Random) -> str:
     """One caption of the scene in a style of `STYLES`; the same `rng` state gives the same text."""
-    from ..errors import InputError
-
     if style not in STYLES:
         raise InputError(f"unknown caption style {style!r}: expected one of {', '.join(STYLES)}")
     return STYLES[style](scene, rng)
-
-
-def caption_words(styles: Iterable[str], number: int = 20_000) -> tuple[str, ...]:
-    """The words of so many captions of train scenes in each of these styles, in lower case and alphabetical order."""
-    from .scene import scene_at
-
-    rng = random.Random(0)
-    texts = (captions(scene_at(index, "train"), style, rng) for style in styles for index in range(number))
-    return tuple(sorted({word for text in texts for word in re.findall(r"\w+", text.lower())}))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -224,15 +224,3 @@ def constant_text_floor(true: Sequence[Facts]) -> dict[str, Score]:
             best = max(best, Score(number * len(true), total, both), key=lambda score: score.f1)
         floor[kind] = best
     return floor
-
-
-def facts_table(
-    rows: dict[str, dict[str, Score]], kinds: Sequence[str] = KINDS, show: Callable[[Score], float] = lambda s: s.f1
-) -> str:
-    """A Markdown table of scores: one row per name, one column per kind."""
-    lines = ["| F1 | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
-    lines += [
-        f"| {name} | " + " | ".join(f"{show(scores[kind]):.3f}" for kind in kinds) + " |"
-        for name, scores in rows.items()
-    ]
-    return "\n".join(lines)

@@ -35,16 +35,8 @@ _SAME = {
     "no": ("no it is not", "nope"),
 }
 _MISTAKEN = {
-    "red": "orange",
-    "orange": "red",
-    "yellow": "gold",
-    "green": "dark green",
-    "blue": "light blue",
-    "purple": "blue",
-    "pink": "purple",
-    "brown": "dark orange",
-    "yes": "no",
-    "no": "yes",
+    **{"red": "orange", "orange": "red", "yellow": "gold", "green": "dark green", "blue": "light blue"},
+    **{"purple": "blue", "pink": "purple", "brown": "dark orange", "yes": "no", "no": "yes"},
 }
 
 

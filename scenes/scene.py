@@ -1,22 +1,12 @@
-"""The made world: draws scenes by split, and writes them as PNG files, JSON lines or a Hugging Face data set.
-
-A scene is fixed by (split, seed, index) alone. `render`, `captions` and `questions` are pure functions of it.
-"""
+"""The made world: draws scenes by split. A scene is fixed by (split, seed, index) alone."""
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
 
 from ..errors import InputError
-from .captions import CLEAN_STYLES, STYLES, captions
-from .questions import TYPES, Question, questions
-from .rendering import render
 from .world import (
     BACKGROUNDS,
     COLOURS,
@@ -29,14 +19,6 @@ from .world import (
     Scene,
     SceneObject,
 )
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-__all__ = [
-    "CLEAN_STYLES", "STYLES", "TYPES", "Question", "Scene", "SceneObject", "captions", "held_out", "questions",
-    "record", "render", "sample_scene", "scene_at", "scene_rng", "scenes_dataset", "vary_scene", "write_scenes",
-]  # fmt: skip
 
 MAX_OBJECTS = 4
 _COLOURS, _BACKGROUNDS = tuple(COLOURS), tuple(BACKGROUNDS)
@@ -96,14 +78,15 @@ def _place_object(noun: str, colour: str, size: str, place: str, rng: random.Ran
     return SceneObject(noun, colour, size, place, x, y, extent)
 
 
-def _check_split(split: str) -> None:
+def check_split(split: str) -> None:
+    """Raises `InputError` that lists the splits."""
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
 
 
 def sample_scene(rng: random.Random, split: str = "train", num_objects: int | None = None) -> Scene:
     """One scene of a split, with 1-4 objects (equally often) or `num_objects`."""
-    _check_split(split)
+    check_split(split)
     if num_objects is not None and not 1 <= num_objects <= MAX_OBJECTS:
         raise InputError(f"num_objects is {num_objects}: expected 1 to {MAX_OBJECTS}")
     number = num_objects or rng.randint(1, MAX_OBJECTS)
@@ -153,61 +136,3 @@ def _varied(scene: Scene, rng: random.Random) -> Scene:
         case "background":
             return replace(scene, background=rng.choice(_BACKGROUNDS))
     return replace(scene, objects=tuple(sorted(things, key=lambda thing: PLACES.index(thing.place))))
-
-
-def record(scene: Scene, image: str, split: str = "test", seed: int = 0, index: int = 0) -> dict[str, Any]:
-    """One line of `scenes.jsonl`: the scene's objects, a caption of every style and its questions, as plain JSON."""
-    rng = scene_rng(split, seed, index, "captions")
-    texts = {style: captions(scene, style, rng) for style in STYLES}
-    asked = questions(scene, scene_rng(split, seed, index, "questions"))
-    objects = [{"noun": t.noun, "colour": t.colour, "size": t.size, "place": t.place} for t in scene.objects]
-    return {
-        "image": image,
-        "background": scene.background,
-        "objects": objects,
-        "captions": texts,
-        "questions": [asdict(question) | {"answers": list(question.answers)} for question in asked],
-    }
-
-
-def write_scenes(
-    number: int, out: Path, split: str = "test", seed: int = 0, size: int = 64
-) -> Iterator[dict[str, Any]]:
-    """Write `number` PNG files and `scenes.jsonl` into the folder `out`; yields each record once it is written."""
-    from PIL import Image
-
-    _check_split(split)
-    if number < 1 or size < 1:
-        raise InputError(f"{number} scenes of {size} px were asked for: expected at least 1 of at least 1 px")
-    out.mkdir(parents=True, exist_ok=True)
-    digits = max(5, len(str(number - 1)))
-    with (out / "scenes.jsonl").open("w", encoding="utf-8") as lines:
-        for index in range(number):
-            scene = scene_at(index, split, seed)
-            row = record(scene, f"{index:0{digits}d}.png", split, seed, index)
-            Image.fromarray(render(scene, size)).save(out / row["image"])
-            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-            yield row
-
-
-def scenes_dataset(number: int, split: str = "train", seed: int = 0, size: int = 64) -> Dataset:
-    """`number` scenes as a Hugging Face data set: the columns of `record`, with `image` as pictures."""
-    from datasets import Dataset, Features, Image, Value
-
-    text = Value("string")
-    features = Features(
-        image=Image(),
-        background=text,
-        objects=[{"noun": text, "colour": text, "size": text, "place": text}],
-        captions=dict.fromkeys(STYLES, text),
-        questions=[{"question": text, "type": text, "answer": text, "answers": [text]}],
-    )
-
-    def rows() -> Iterator[dict[str, Any]]:
-        from PIL import Image as Picture
-
-        for index in range(number):
-            scene = scene_at(index, split, seed)
-            yield record(scene, "", split, seed, index) | {"image": Picture.fromarray(render(scene, size))}
-
-    return Dataset.from_generator(rows, features=features)

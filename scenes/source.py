@@ -19,36 +19,37 @@ from ..train.engine.settings import settings
 from .captions import STYLES, captions
 from .facts import score_texts
 from .rendering import render
-from .scene import MAX_OBJECTS, Scene, scene_at, scene_rng, vary_scene
+from .scene import MAX_OBJECTS, scene_at, scene_rng, vary_scene
+from .world import Scene
 
 _OBJECTS = 1  # stream of random numbers
 FACTS = ("noun", "colour", "place", "background", "pair")  # whose F1 is reported
+Objects = Annotated[int, Field(ge=1, le=MAX_OBJECTS)]
+Number = Annotated[int, Field(ge=1)]
 
 
 @settings
 class SceneData:
-    """Settings of the source "scenes"."""
+    """Settings of the source "scenes": scenes of the train split; those of "val" are held out."""
 
     source: Literal["scenes"] = "scenes"
-    styles: Mapping[str, float] = field(default_factory=lambda: {"descriptive": 1.0})  # caption styles and weights
-    split: str = "train"
+    styles: Mapping[str, Annotated[float, Field(ge=0)]] = field(default_factory=lambda: {"descriptive": 1.0})
     number: Annotated[int, Field(ge=0)] = 0  # of scenes that come round again; 0: fresh scenes without end
     seed: int = 0  # which captions a list of them has
     one_object: Annotated[float, Field(ge=0, le=1)] = 0.0  # share with one object, beside the quarter by chance
     # {most objects: sample number until which no scene has more}; {} shows 1-4 objects from the start
-    curriculum: Mapping[int, int] = field(default_factory=dict)
+    curriculum: Mapping[Objects, Number] = field(default_factory=dict)
     # so many samples in a row show one scene, all but the first varied: told apart only by looking closely
-    near_duplicates: Annotated[int, Field(ge=1)] = 1
-    held_out_objects: Annotated[int, Field(ge=1, le=MAX_OBJECTS)] = MAX_OBJECTS  # at most, in held-out scenes
+    near_duplicates: Number = 1
+    held_out_objects: Objects = MAX_OBJECTS  # at most, in held-out scenes
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.styles) - set(STYLES))
-        if unknown or sum(self.styles.values()) <= 0:
-            raise InputError(
-                f"caption styles {unknown or dict(self.styles)}; expected positive weights of {', '.join(STYLES)}"
-            )
+        if set(self.styles) - set(STYLES) or sum(self.styles.values()) <= 0:
+            raise InputError(f"styles is {dict(self.styles)}; expected positive weights of {', '.join(STYLES)}")
         if self.number and self.near_duplicates > 1:
-            raise InputError("near_duplicates needs scenes without end; set number to 0")
+            raise InputError(
+                f"near_duplicates is {self.near_duplicates} with {self.number} scenes; expected number 0: fresh scenes"
+            )
 
     def open(self, *, image_size: int = 0, texts: bool = True) -> SceneSource:
         """The source; scenes are drawn with `image_size` pixels a side."""
@@ -56,9 +57,9 @@ class SceneData:
 
 
 class SceneSource(DataSource):
-    """Scenes of a split with a caption each. Held out are scenes of the split "val"."""
+    """Train scenes with a caption each; held out are scenes of the split "val"."""
 
-    def __init__(self, data: SceneData, image_size: int = 64) -> None:
+    def __init__(self, data: SceneData, image_size: int = 0) -> None:
         super().__init__()
         self.data, self.image_size = data, image_size
         self.size = data.number or None
@@ -66,7 +67,7 @@ class SceneSource(DataSource):
 
     @property
     def identity(self) -> str:  # type: ignore[override]
-        return f"scenes {self.data.split} {self.data.number} {self.data.one_object} {self.image_size}"
+        return f"scenes {self.data.number} {self.data.one_object} {self.image_size}"
 
     def row(self, index: int, seed: int) -> int:
         if self.size is None:
@@ -74,7 +75,7 @@ class SceneSource(DataSource):
         limits = [most for most, until in self.data.curriculum.items() if index < until]
         if not limits:
             return epoch_position(index, self.size, seed)
-        allowed = np.flatnonzero(self._objects <= min(limits))
+        allowed = self._with_at_most[min(limits)]  # never empty: scene 0 has one object
         return int(allowed[epoch_position(index, len(allowed), seed)])
 
     def read(self, row: int, index: int, seed: int, *, image: bool = True) -> Sample:
@@ -85,7 +86,7 @@ class SceneSource(DataSource):
 
     def scene(self, row: int) -> Scene:
         """Scene number `row` of those that come round again."""
-        return scene_at(row, self.data.split, num_objects=int(self._objects[row]))
+        return scene_at(row, num_objects=int(self._objects[row]))
 
     def held_out(self, number: int) -> list[Sample]:
         """Scenes of the split "val" with descriptive captions."""
@@ -104,9 +105,9 @@ class SceneSource(DataSource):
         if not self.size:
             raise InputError("data.number is 0; expected how many scenes to caption")
         for row in range(self.size):
-            rng = scene_rng(self.data.split, self.data.seed, row, "captions")
+            rng = scene_rng("train", self.data.seed, row, "captions")
             (style,) = rng.choices(list(self.data.styles), weights=list(self.data.styles.values()))
-            yield captions(scene_at(row, self.data.split, self.data.seed), style, rng)
+            yield captions(scene_at(row, seed=self.data.seed), style, rng)
 
     def _endless(self, index: int, seed: int, rng: random.Random) -> Scene:
         """`rng` is that of sample `index`: it draws the number of objects, then goes on to the caption."""
@@ -116,13 +117,13 @@ class SceneSource(DataSource):
         limits = [objects for objects, until in data.curriculum.items() if first < until]
         if data.one_object and own.random() < data.one_object:
             limits.append(1)
-        scene = scene_at(first, data.split, seed, own.randint(1, min(limits)) if limits else None)
-        return scene if index == first else vary_scene(scene, rng, data.split)
+        scene = scene_at(first, "train", seed, own.randint(1, min(limits)) if limits else None)
+        return scene if index == first else vary_scene(scene, rng)
 
     def _sample(self, key: str, row: int, scene: Scene, text: str, style: str = "", image: bool = True) -> Sample:
         from PIL import Image
 
-        shown = Image.fromarray(render(scene, self.image_size)) if image else None
+        shown = Image.fromarray(render(scene, self.image_size or 64)) if image else None
         return Sample(key, row, shown, text, (text,), style)
 
     @cached_property
@@ -131,6 +132,11 @@ class SceneSource(DataSource):
         draws = (sample_rng(0, row, _OBJECTS) for row in range(self.data.number))
         one = self.data.one_object
         return np.array([1 if rng.random() < one else rng.randint(1, MAX_OBJECTS) for rng in draws], np.int8)
+
+    @cached_property
+    def _with_at_most(self) -> dict[int, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+        """Number of objects -> the scenes with no more."""
+        return {most: np.flatnonzero(self._objects <= most) for most in self.data.curriculum}
 
 
 class SceneFacts:

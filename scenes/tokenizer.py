@@ -7,13 +7,10 @@ with `pool_type="argmax"` look for it there.
 
 from __future__ import annotations
 
-import gzip
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
@@ -36,20 +33,6 @@ def scene_words() -> set[str]:
     return {word for text in phrases for word in text.split()}
 
 
-def common_words(captions: Path, number: int = 1200) -> list[str]:
-    """The most frequent English words of a (gzipped) text file of captions; made `scenes/configs/words.txt`."""
-    with gzip.open(captions, "rt", encoding="utf-8") as lines:
-        counts = Counter(word for line in lines for word in re.findall(r"[a-z]+", line.lower()))
-    return [word for word, _ in counts.most_common(number)]
-
-
-def _byte_alphabet() -> list[str]:
-    """The 256 printable characters that stand for bytes, in the order of GPT-2 and CLIP."""
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    return list(bytes_to_unicode().values())
-
-
 def _learn_merges(words: dict[str, int], number: int) -> list[tuple[str, str]]:
     """Byte-pair merges, most frequent pair first, ties broken by spelling so that the result is always the same."""
     spelled = {word: [*word[:-1], word[-1] + _END_OF_WORD] for word in words}
@@ -70,14 +53,14 @@ def _learn_merges(words: dict[str, int], number: int) -> list[tuple[str, str]]:
 
 def _merge(pieces: list[str], pair: tuple[str, str]) -> list[str]:
     merged: list[str] = []
-    i = 0
-    while i < len(pieces):
-        if tuple(pieces[i : i + 2]) == pair:
-            merged.append(pieces[i] + pieces[i + 1])
-            i += 2
+    whole = True  # a piece that was put together takes no part in the same pass again
+    for piece in pieces:
+        if merged and whole and (merged[-1], piece) == pair:
+            merged[-1] += piece
+            whole = False
         else:
-            merged.append(pieces[i])
-            i += 1
+            merged.append(piece)
+            whole = True
     return merged
 
 
@@ -90,9 +73,10 @@ def _weighted(words: Iterable[str]) -> Iterator[tuple[str, int]]:
 def build_tokenizer(vocab_size: int = 1920, context_length: int = 64) -> CLIPTokenizer:
     """A `transformers.CLIPTokenizer` with `vocab_size` tokens, learnt from scene words and common English words."""
     from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     words = files("textlens.scenes").joinpath("configs/words.txt").read_text(encoding="utf-8").split()
-    alphabet = _byte_alphabet()
+    alphabet = list(bytes_to_unicode().values())  # 256 printable characters that stand for bytes, as in GPT-2 and CLIP
     room = vocab_size - 2 * len(alphabet) - 3
     counts: Counter[str] = Counter()
     for word, weight in _weighted(words):

@@ -4,50 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Glyphs of the DejaVu Sans font that matplotlib carries: noun -> (character, plural).
-_PICTURES = {
-    "anchor": ("⚓", "anchors"),
-    "arrow": ("➜", "arrows"),
-    "atom": ("⚛", "atoms"),
-    "bolt": ("⚡", "bolts"),
-    "cat": ("🐱", "cats"),
-    "circle": ("●", "circles"),
-    "cloud": ("☁", "clouds"),
-    "club": ("♣", "clubs"),
-    "cow": ("🐮", "cows"),
-    "cross": ("✚", "crosses"),
-    "crown": ("♛", "crowns"),
-    "cup": ("☕", "cups"),
-    "diamond": ("♦", "diamonds"),
-    "envelope": ("✉", "envelopes"),
-    "flag": ("⚑", "flags"),
-    "flower": ("✿", "flowers"),
-    "gear": ("⚙", "gears"),
-    "heart": ("♥", "hearts"),
-    "house": ("⌂", "houses"),
-    "keyboard": ("⌨", "keyboards"),
-    "king": ("♚", "kings"),
-    "knight": ("♞", "knights"),
-    "monkey": ("🐵", "monkeys"),
-    "moon": ("☾", "moons"),
-    "mouse": ("🐭", "mice"),
-    "note": ("♪", "notes"),
-    "pencil": ("✎", "pencils"),
-    "phone": ("☎", "phones"),
-    "plane": ("✈", "planes"),
-    "ring": ("○", "rings"),
-    "rook": ("♜", "rooks"),
-    "skull": ("☠", "skulls"),
-    "smiley": ("☺", "smileys"),
-    "snowflake": ("❄", "snowflakes"),
-    "spade": ("♠", "spades"),
-    "square": ("■", "squares"),
-    "star": ("★", "stars"),
-    "sun": ("☀", "suns"),
-    "triangle": ("▲", "triangles"),
-    "umbrella": ("☂", "umbrellas"),
-    "wheel": ("☸", "wheels"),
-}
+# Glyphs of the DejaVu Sans font that matplotlib carries: noun, character.
+_GLYPHS = """
+    anchor ⚓  arrow ➜  atom ⚛  bolt ⚡  cat 🐱  circle ●  cloud ☁  club ♣  cow 🐮  cross ✚  crown ♛  cup ☕  diamond ♦
+    envelope ✉  flag ⚑  flower ✿  gear ⚙  heart ♥  house ⌂  keyboard ⌨  king ♚  knight ♞  monkey 🐵  moon ☾  mouse 🐭
+    note ♪  pencil ✎  phone ☎  plane ✈  ring ○  rook ♜  skull ☠  smiley ☺  snowflake ❄  spade ♠  square ■  star ★
+    sun ☀  triangle ▲  umbrella ☂  wheel ☸
+"""
+_PICTURES = dict(zip(_GLYPHS.split()[::2], _GLYPHS.split()[1::2], strict=True))
+_PLURALS = {"cross": "crosses", "mouse": "mice"}  # of the others by "s"
 # "a" and "i" are English words of their own and "o" looks like zero, so these letters are left out.
 LETTERS = tuple("bcdefghjklmnpqrstuvwxyz")
 DIGITS = tuple("0123456789")
@@ -81,7 +46,7 @@ PLACES = ("top left", "top right", "center", "bottom left", "bottom right")
 
 def glyph(noun: str) -> str:
     """The character that draws a noun."""
-    return _PICTURES[noun][0] if noun in _PICTURES else noun.upper()
+    return _PICTURES.get(noun) or noun.upper()
 
 
 def phrase(noun: str) -> str:
@@ -94,7 +59,7 @@ def phrase(noun: str) -> str:
 def plural(noun: str) -> str:
     """How a caption names several of it: "stars", "letters B", "numbers 7"."""
     if noun in _PICTURES:
-        return _PICTURES[noun][1]
+        return _PLURALS.get(noun) or f"{noun}s"
     kind, _, sign = phrase(noun).partition(" ")
     return f"{kind}s {sign}"
 

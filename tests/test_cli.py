@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from textlens import cli
 from textlens.cli import app
-from textlens.scenes.scene import render, scene_at
+from textlens.scenes.rendering import render
+from textlens.scenes.scene import scene_at
 from typer.main import get_command
 from typer.testing import CliRunner
 

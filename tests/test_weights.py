@@ -9,7 +9,6 @@ import pytest
 from textlens import ImageReader
 from textlens.encoders.registry import ASK_ENCODERS, DEFAULT_ENCODER, WEIGHTS, load_encoder
 from textlens.prompting.fewshot import pseudo_shots
-from textlens.scenes.evals.coca_facts import pictures
 from textlens.scenes.evals.dediffusion_facts import write
 from textlens.scenes.evals.language_model_answers import (
     ask,
@@ -19,7 +18,7 @@ from textlens.scenes.evals.language_model_answers import (
     no_context,
     true_captions,
 )
-from textlens.scenes.evals.redrawn import first_scenes
+from textlens.scenes.evals.testbed import first_scenes, pictures
 from textlens.scenes.facts import score_texts
 
 FOLDERS = sorted(path for path in WEIGHTS.iterdir() if path.is_dir() and path.name != "__pycache__")

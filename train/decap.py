@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders.clip.clip import Clip
-from ..encoders.clip.space import space_name
+from ..encoders.clip.space import space_name, space_of
 from ..encoders.decap.decap_checkpoint import KIND, DecapConfig, load_decoder
 from ..encoders.decap.decap_decoder import DecapDecoder
 from ..encoders.decap.decap_encoder import Decap
@@ -257,7 +257,7 @@ def new_decoder(config: DecapTraining, decap: DecapConfig) -> DecapDecoder:
         decoder = decap.new_decoder()
     if config.start is not None:
         saved, trained = load_decoder(checkpoint_folder(config.start, KIND))
-        got, expected = ({"clip": one.space, **one.gpt2} for one in (saved, decap))
+        got, expected = ({"clip": space_of(one.clip), **one.gpt2} for one in (saved, decap))
         other = [name for name, value in expected.items() if got.get(name) != value and not name.endswith("_pdrop")]
         if other:
             differs = "; ".join(f"{name} is {got.get(name)}, here {expected[name]}" for name in other)

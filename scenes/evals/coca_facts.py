@@ -8,37 +8,32 @@ Every figure is of the test split; scenes with held-out combinations (seen in no
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
 import typer
-from PIL import Image
 
 from ...encoders.clip.clip import Clip
 from ...encoders.coca.captioner import CocaCaptioner
-from ...encoders.registry import WEIGHTS
-from ..facts import Score, constant_text_floor, facts_of, facts_table, score_texts
-from ..scene import Scene, captions, held_out, render, scene_at
-from ..world import COLOURS, NOUNS, article, phrase
-
-SEED = 1  # training uses the train split of seed 0
+from ..facts import Score
+from ..scene import held_out, scene_at
+from ..world import COLOURS, NOUNS, Scene, article, phrase
+from .tables import facts_table
+from .testbed import DEFAULT_CLIP, SEED, Keep, by_count, first_scenes, floor_scores, pictures, scores_by_subset, told
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """right of total, over all scenes and over those with held-out combinations."""
+    """Share right of `number` scenes, and of those with held-out combinations."""
 
     all: float
     held_out: float
     number: int
 
 
-def pictures(scenes: Sequence[Scene], size: int = 64) -> list[Image.Image]:
-    """The scenes drawn, as PIL images."""
-    return [Image.fromarray(render(scene, size)) for scene in scenes]
+def shows_held_out(scene: Scene) -> bool:
+    return held_out(scene, "test")
 
 
 def zero_shot_nouns(clip: Clip, number: int = 1000) -> Accuracy:
@@ -48,37 +43,27 @@ def zero_shot_nouns(clip: Clip, number: int = 1000) -> Accuracy:
     classes = clip.embed_texts(prompts).view(len(NOUNS), len(COLOURS), -1).mean(1)
     predicted = (clip.embed_images(pictures(scenes)) @ torch.nn.functional.normalize(classes, dim=-1).T).argmax(1)
     right = [NOUNS[int(i)] == scene.objects[0].noun for i, scene in zip(predicted, scenes, strict=True)]
-    apart = [hit for hit, scene in zip(right, scenes, strict=True) if held_out(scene, "test")]
+    apart = [hit for hit, scene in zip(right, scenes, strict=True) if shows_held_out(scene)]
     return Accuracy(sum(right) / len(right), sum(apart) / len(apart), number)
 
 
-def retrieval(clip: Clip, groups: int = 4, size: int = 256, only: Callable[[Scene], bool] = lambda _: True) -> float:
+def retrieval(clip: Clip, groups: int = 4, size: int = 256, keep: Keep = lambda _: True) -> float:
     """Image-to-text recall at 1 with descriptive captions among `size` scenes, the mean over `groups` such sets."""
-    found = (scene_at(index, "test", SEED) for index in range(100 * groups * size))
-    scenes = [scene for scene, _ in zip(filter(only, found), range(groups * size), strict=False)]
-    texts = clip.embed_texts([captions(scene, "descriptive", random.Random(0)) for scene in scenes])
-    images = clip.embed_images(pictures(scenes))
-    same = torch.arange(size, device=images.device)
+    scenes = first_scenes(groups * size, keep=keep)
+    images, texts = clip.embed_images(pictures(scenes)).split(size), clip.embed_texts(told(scenes)).split(size)
     hits = [
-        (images[i : i + size] @ texts[i : i + size].T).argmax(1).eq(same).float().mean()
-        for i in range(0, groups * size, size)
+        (one @ other.T).argmax(1).eq(torch.arange(size, device=one.device))
+        for one, other in zip(images, texts, strict=True)
     ]
-    return float(torch.stack(hits).mean())
+    return float(torch.cat(hits).float().mean())
 
 
 def caption_facts(captioner: CocaCaptioner, number: int = 1000) -> dict[str, dict[str, Score]]:
     """Fact scores of captions of test scenes: all, held-out combinations, by number of objects, and the floor."""
-    scenes = [scene_at(index, "test", SEED) for index in range(number)]
+    scenes = first_scenes(number)
     texts = [description.text for description in captioner.describe(pictures(scenes))]
-    pairs = list(zip(texts, scenes, strict=True))
-    rows = {"all": score_texts(texts, scenes)}
-    subsets: dict[str, Callable[[Scene], bool]] = {"held-out combinations": lambda scene: held_out(scene, "test")}
-    for count in range(1, 5):
-        subsets[f"{count} object{'s' * (count > 1)}"] = lambda scene, count=count: len(scene.objects) == count  # type: ignore[misc]
-    for name, keep in subsets.items():
-        kept = [(text, scene) for text, scene in pairs if keep(scene)]
-        rows[name] = score_texts([text for text, _ in kept], [scene for _, scene in kept])
-    return rows | {"constant-text floor": constant_text_floor([facts_of(scene) for scene in scenes])}
+    subsets = {"all": lambda _: True, "held-out combinations": shows_held_out, **by_count()}
+    return scores_by_subset(texts, scenes, subsets) | {"constant-text floor": floor_scores(scenes)}
 
 
 def evaluate(spec: str, number: int = 1000) -> dict[str, Any]:
@@ -87,13 +72,13 @@ def evaluate(spec: str, number: int = 1000) -> dict[str, Any]:
     return {
         "zero_shot_nouns": zero_shot_nouns(clip, number),
         "image_to_text_r1": retrieval(clip),
-        "image_to_text_r1_held_out": retrieval(clip, only=lambda scene: held_out(scene, "test")),
+        "image_to_text_r1_held_out": retrieval(clip, keep=shows_held_out),
         "facts": caption_facts(CocaCaptioner(clip), number),
     }
 
 
 def main(
-    model: Annotated[str, typer.Argument(help="Folder or open_clip model/tag.")] = str(WEIGHTS / "coca"),
+    model: Annotated[str, typer.Argument(help="Folder or open_clip model/tag.")] = str(DEFAULT_CLIP),
     number: Annotated[int, typer.Option(min=50, help="Test scenes per figure.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:

@@ -2,14 +2,14 @@
 
     python -m textlens.scenes.evals.decap_facts --help
 
-Facts are parsed from the texts and scored as F1 (on sets: to name everything is no way to a high score). CIDEr-D and
-BLEU-4 compare with the descriptive caption of each scene.
+Facts are parsed from the texts and scored as F1, which penalises naming everything. CIDEr-D and BLEU-4 compare with the
+descriptive caption of each scene.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, get_args
@@ -26,12 +26,13 @@ from ...encoders.decap.memory_build import embed_texts
 from ...encoders.registry import WEIGHTS
 from ...errors import InputError
 from ...metrics.caption_metrics import caption_scores
-from ..facts import KINDS, constant_text_floor, facts_of, parse_facts, score_texts
-from ..scene import CLEAN_STYLES, Scene, captions, scene_at
+from ..captions import CLEAN_STYLES
+from ..facts import KINDS, facts_of, parse_facts, score_texts
 from ..source import SceneData
-from .coca_facts import pictures
+from ..world import Scene
+from .tables import markdown
+from .testbed import DEFAULT_CLIP, Keep, first_scenes, floor_scores, named_folders, pictures, told
 
-SEED = 1  # training uses the train split of seed 0
 TEMPERATURES = (1 / 10, 1 / 30, 1 / 60, 1 / 100, 1 / 150, 1 / 300, 1 / 1000)
 SHARES = (0.001, 0.01, 0.1, 1.0)
 
@@ -60,12 +61,10 @@ class DrawnScenes:
         return Row(name, f1, found["CIDEr-D"], found["BLEU-4"])
 
 
-def draw_scenes(clip: Clip, number: int, keep: Callable[[Scene], bool] = lambda _: True) -> DrawnScenes:
+def draw_scenes(clip: Clip, number: int, keep: Keep = lambda _: True) -> DrawnScenes:
     """The first `number` scenes of the test split for which `keep` holds."""
-    candidates = (scene_at(index, "test", SEED) for index in range(200 * number))
-    scenes = [scene for _, scene in zip(range(number), filter(keep, candidates), strict=False)]
-    rng = random.Random(SEED)
-    return DrawnScenes(scenes, [[captions(s, "descriptive", rng)] for s in scenes], clip.embed_images(pictures(scenes)))
+    scenes = first_scenes(number, keep=keep)
+    return DrawnScenes(scenes, [[text] for text in told(scenes)], clip.embed_images(pictures(scenes)))
 
 
 def strategies(decap: Decap, clip: Clip, test: DrawnScenes) -> list[Row]:
@@ -93,8 +92,7 @@ def floor(decap: Decap, test: DrawnScenes, candidates: int = 20) -> Row:
     each = [caption_scores([text] * len(test.scenes), test.references, java=False).scores["CIDEr-D"] for text in texts]
     best = texts[each.index(max(each))]
     row = test.score("constant-text floor", [best] * len(test.scenes))
-    f1 = {kind: score.f1 for kind, score in constant_text_floor([facts_of(scene) for scene in test.scenes]).items()}
-    return replace(row, f1=f1)
+    return replace(row, f1={kind: score.f1 for kind, score in floor_scores(test.scenes).items()})
 
 
 def temperature_curve(decap: Decap, test: DrawnScenes) -> list[Row]:
@@ -137,17 +135,17 @@ def unseen_nouns(decap: Decap, clip: Clip, nouns: Sequence[str], number: int, si
 
 def style_memory(clip: Clip, style: str, number: int) -> SupportMemory:
     """A memory of captions of `number` train scenes in one style."""
-    texts = list(dict.fromkeys(SceneData(number=number, styles={style: 1.0}).open().captions()))
+    texts = list(dict.fromkeys(SceneData(number=number, styles={style: 1.0}).open(image_size=64).captions()))
     return SupportMemory(embed_texts(texts, clip), texts, space_name(clip))
 
 
 def table(title: str, rows: Sequence[Row], kinds: Sequence[str] = KINDS) -> str:
     """Markdown: one line per row, F1 per kind, CIDEr-D x100 and BLEU-4 x100 as papers print them."""
-    lines = ["| " + " | ".join([title, *kinds, "CIDEr-D", "BLEU-4"]) + " |", "|---" * (len(kinds) + 3) + "|"]
-    for row in rows:
-        figures = [f"{row.f1[kind]:.3f}" for kind in kinds] + [f"{100 * row.cider_d:.1f}", f"{100 * row.bleu_4:.1f}"]
-        lines.append(f"| {row.name} | " + " | ".join(figures) + " |")
-    return "\n".join(lines)
+    lines = [
+        [row.name, *(f"{row.f1[kind]:.3f}" for kind in kinds), f"{100 * row.cider_d:.1f}", f"{100 * row.bleu_4:.1f}"]
+        for row in rows
+    ]
+    return markdown([title, *kinds, "CIDEr-D", "BLEU-4"], lines)
 
 
 def _memory_of(decap: Decap) -> SupportMemory:
@@ -156,16 +154,9 @@ def _memory_of(decap: Decap) -> SupportMemory:
     return decap.memory
 
 
-def _named(variants: Sequence[str]) -> list[tuple[str, Path]]:
-    pairs = [variant.partition("=") for variant in variants]
-    if bad := [name for name, sign, folder in pairs if not (name and sign and folder)]:
-        raise InputError(f"got --variant {bad[0]!r}; expected NAME=FOLDER")
-    return [(name, Path(folder)) for name, _, folder in pairs]
-
-
 def main(
     folder: Annotated[Path, typer.Argument(help="A trained DeCap.")] = WEIGHTS / "decap",
-    clip: Annotated[Path, typer.Option(help="Its CoCa.")] = WEIGHTS / "coca",
+    clip: Annotated[Path, typer.Option(help="Its CoCa.")] = DEFAULT_CLIP,
     number: Annotated[int, typer.Option(min=10, help="Test scenes.")] = 1000,
     memory: Annotated[int, typer.Option(min=10, help="Captions in the memories built here.")] = 20_000,
     variant: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of another DeCap, compared by pd.")] = None,
@@ -180,7 +171,7 @@ def main(
     typer.echo(table("temperature", temperature_curve(decap, test)) + "\n")
     typer.echo(table("memory size", size_curve(decap, space, test, memory)) + "\n")
     typer.echo(table("other memories", other_memories(decap, space, test, memory)) + "\n")
-    others = [(name, Decap.from_pretrained(path, clip=space)) for name, path in _named(variant or [])]
+    others = [(name, Decap.from_pretrained(path, clip=space)) for name, path in named_folders(variant or []).items()]
     if others:
         rows = [described(one, test, name, strategy="pd") for name, one in [("this one", decap), *others]]
         typer.echo(table("training", rows) + "\n")

@@ -7,7 +7,6 @@ distinct nouns, how many are among the N that the probe finds likeliest.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -21,11 +20,11 @@ from ...encoders.clip.clip import Clip
 from ...encoders.clip.space import space_name
 from ...encoders.decap.memory import SupportMemory
 from ...encoders.decap.memory_build import embed_texts
-from ...encoders.registry import WEIGHTS
 from ..facts import facts_of
-from ..scene import MAX_OBJECTS, Scene, captions, scene_at
-from ..world import NOUNS
-from .coca_facts import SEED, pictures
+from ..scene import MAX_OBJECTS, scene_at
+from ..world import NOUNS, Scene
+from .tables import markdown
+from .testbed import DEFAULT_CLIP, first_scenes, pictures, told
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 TEMPERATURES = (1 / 2, 1 / 6, 1 / 15, 1 / 60)
@@ -64,11 +63,10 @@ def limits(clip: Clip, train: Sequence[Scene], test: Sequence[Scene], memory_siz
     """By name: what is read from a caption's own embedding, from an image's where the probe has seen images with their
     nouns (which DeCap never does), and from projections onto a memory of the first captions, at several temperatures.
     """
-    rng = random.Random(SEED)
-    texts, told = ([captions(scene, "descriptive", rng) for scene in scenes] for scenes in (train, test))
+    texts = told(train)
     captioned, images = embed_texts(texts, clip).float(), clip.embed_images(pictures(test)).float()
     rows = {
-        "a caption's own embedding": probe(captioned, train, embed_texts(told, clip).float(), test),
+        "a caption's own embedding": probe(captioned, train, embed_texts(told(test), clip).float(), test),
         "an image's embedding, probe trained on images": probe(
             clip.embed_images(pictures(train)).float(), train, images, test
         ),
@@ -84,20 +82,17 @@ def limits(clip: Clip, train: Sequence[Scene], test: Sequence[Scene], memory_siz
 
 
 def main(
-    clip: Annotated[Path, typer.Option(help="Folder of the CLIP.")] = WEIGHTS / "coca",
+    clip: Annotated[Path, typer.Option(help="Folder of the CLIP.")] = DEFAULT_CLIP,
     number: Annotated[int, typer.Option(min=10, help="Train scenes.")] = 10_000,
     test: Annotated[int, typer.Option(min=10, help="Test scenes.")] = 600,
     memory: Annotated[int, typer.Option(min=2, help="Captions in the memory.")] = 7000,
 ) -> None:
     """Print the share of nouns that a linear probe reads from each kind of embedding."""
     train = [scene_at(index, "train") for index in range(number)]
-    rows = limits(Clip.from_pretrained(clip), train, [scene_at(i, "test", SEED) for i in range(test)], memory)
+    rows = limits(Clip.from_pretrained(clip), train, first_scenes(test), memory)
     kinds = next(iter(rows.values()))
-    lines = ["| nouns read from | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
-    lines += [
-        f"| {name} | " + " | ".join(f"{share:.3f}" for share in row.values()) + " |" for name, row in rows.items()
-    ]
-    typer.echo("\n".join(lines))
+    lines = ([name, *(f"{share:.3f}" for share in row.values())] for name, row in rows.items())
+    typer.echo(markdown(["nouns read from", *kinds], lines))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
 """What De-Diffusion's words say, and whether they are right. `python -m textlens.scenes.evals.dediffusion_facts --help`
 
-Facts are parsed from the text, the decoded string that anybody else would get, and scored as F1: to name everything is
-no way to a high score. All on the test split; the targets are of scenes with 1-3 objects.
+Facts are parsed from the text, the decoded string that anybody else would get, and scored as F1, which penalises naming
+everything. All on the test split; the targets are of scenes with 1-3 objects.
 """
 
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from PIL.Image import Image
@@ -20,27 +19,14 @@ from ...encoders.coca.captioner import CocaCaptioner
 from ...encoders.dediffusion.dediffusion_encoder import Dediffusion
 from ...encoders.redraw.redrawer import GUIDANCE_SCALE, Redrawer
 from ...encoders.registry import WEIGHTS
-from ..facts import Score, constant_text_floor, facts_of, facts_table, score_texts
-from ..scene import MAX_OBJECTS, Scene, captions, held_out
-from .coca_facts import SEED, pictures
-from .redrawn import (
-    COLUMNS,
-    DEFAULT_CLIP,
-    DEFAULT_PROBE,
-    MOST_OBJECTS,
-    REDRAWN,
-    STEPS,
-    ClipOption,
-    Drawer,
-    Figures,
-    Originals,
-    ProbeOption,
-    StepsOption,
-    cells,
-    device,
-    first_scenes,
-    load_originals,
-)
+from ..facts import Score
+from ..world import Scene
+from . import redrawn
+from .coca_facts import shows_held_out
+from .redrawn import MOST_OBJECTS, REDRAWN, Drawer, Figures, Originals, load_originals
+from .tables import facts_table, markdown
+from .testbed import DEFAULT_CLIP, by_count, device, first_scenes, floor_scores, of_others, pictures, told
+from .testbed import scores_by_subset as scored
 
 FEW = f"1-{MOST_OBJECTS} objects"
 TARGETS = {"background": 0.99, "colour": 0.90, "noun": 0.90, "place": 0.75}  # F1 on scenes of 1-3 objects
@@ -70,25 +56,16 @@ def facts_rows(
     """Scores of an encoder's texts: scenes of 1-3 objects, those of them with held-out combinations, and by number of
     objects; beside them, of 1-3 objects, a captioner's texts (the ceiling) and the floor.
     """
-    keep: dict[str, Callable[[Scene], bool]] = {
-        FEW: _has_few,
-        f"{FEW}, held-out combinations": lambda scene: _has_few(scene) and held_out(scene, "test"),
+    apart = {f"{FEW}, held-out combinations": lambda scene: _has_few(scene) and shows_held_out(scene)}
+    return {
+        **scored(written, scenes, {FEW: _has_few, **apart, **by_count()}),
+        **scored(captioned, scenes, {f"CoCa captioner (ceiling), {FEW}": _has_few}),
+        f"constant text (floor), {FEW}": floor_scores([scene for scene in scenes if _has_few(scene)]),
     }
-    for count in range(1, MAX_OBJECTS + 1):
-        keep[f"{count} object{'s' * (count > 1)}"] = lambda scene, n=count: len(scene.objects) == n  # type: ignore[misc]
-    rows = {name: _scores(written, scenes, kept) for name, kept in keep.items()}
-    floor = constant_text_floor([facts_of(scene) for scene in scenes if _has_few(scene)])
-    ceiling = _scores(captioned, scenes, _has_few)
-    return rows | {f"CoCa captioner (ceiling), {FEW}": ceiling, f"constant text (floor), {FEW}": floor}
 
 
 def _has_few(scene: Scene) -> bool:
     return len(scene.objects) <= MOST_OBJECTS
-
-
-def _scores(texts: Sequence[str], scenes: Sequence[Scene], keep: Callable[[Scene], bool]) -> dict[str, Score]:
-    kept = [(text, scene) for text, scene in zip(texts, scenes, strict=True) if keep(scene)]
-    return score_texts([text for text, _ in kept], [scene for _, scene in kept])
 
 
 def against_targets(scores: Mapping[str, Score]) -> str:
@@ -103,20 +80,12 @@ def against_targets(scores: Mapping[str, Score]) -> str:
 
 def redrawn_rows(written: Sequence[str], originals: Originals, drawer: Drawer) -> dict[str, Figures]:
     """Drawings from an encoder's texts between those from full captions and those from another image's text."""
-    rng = random.Random(SEED)
-    told = [captions(scene, "descriptive", rng) for scene in originals.scenes]
     texts = {
         "De-Diffusion": written,
-        "descriptive caption (ceiling)": told,
-        "another image's text (floor)": [*written[1:], *written[:1]],
+        "descriptive caption (ceiling)": told(originals.scenes),
+        "another image's text (floor)": of_others(written),
     }
     return {name: originals.measure(drawer.draw(one, GUIDANCE_SCALE)) for name, one in texts.items()}
-
-
-def redrawn_table(rows: Mapping[str, Figures]) -> str:
-    """Markdown."""
-    lines = ["| drawn from | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    return "\n".join(lines + [f"| {name} | " + " | ".join(cells(figures)) + " |" for name, figures in rows.items()])
 
 
 def main(
@@ -126,9 +95,9 @@ def main(
     ] = None,
     number: Annotated[int, typer.Option(min=50, help="Test scenes.")] = 1000,
     examples: Annotated[int, typer.Option(min=0, help="Texts to show.")] = 6,
-    clip: ClipOption = DEFAULT_CLIP,
-    probe: ProbeOption = DEFAULT_PROBE,
-    steps: StepsOption = STEPS,
+    clip: redrawn.ClipOption = DEFAULT_CLIP,
+    probe: redrawn.ProbeOption = redrawn.DEFAULT_PROBE,
+    steps: redrawn.StepsOption = redrawn.STEPS,
     json_out: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Print how many facts of a scene an encoder's words state rightly; with --decoder, how well they are drawn."""
@@ -142,22 +111,17 @@ def main(
         originals, drawer = load_originals(REDRAWN, clip, probe), Drawer(Redrawer.from_pretrained(decoder), steps)
         drawn = redrawn_rows(write(describer, originals.images).texts, originals, drawer)
     if json_out:
-        typer.echo(json.dumps(_as_json(rows, written, drawn)))
+        facts = {name: {kind: score.f1 for kind, score in scores.items()} for name, scores in rows.items()}
+        figures = {name: vars(one) for name, one in drawn.items()}
+        typer.echo(json.dumps({"facts": facts, "surviving": written.surviving, "redrawn": figures}))
         return
     typer.echo(f"{facts_table(rows)}\n\ntargets, {FEW}: {against_targets(rows[FEW])}")
     typer.echo(f"{written.surviving:.1%} of texts give the same ids when encoded again\n")
-    for text, scene in zip(written.texts[:examples], scenes, strict=False):
-        typer.echo(f"{captions(scene, 'descriptive', random.Random(0))}\n    {text}")
+    for text, caption in zip(written.texts[:examples], told(scenes), strict=False):
+        typer.echo(f"{caption}\n    {text}")
     if decoder:
-        typer.echo(f"\n{redrawn_table(drawn)}\n\ntarget: {TARGET_REDRAWN:.2f} of objects right; {drawer.cost}")
-
-
-def _as_json(rows: Mapping[str, Mapping[str, Score]], written: Written, drawn: Mapping[str, Figures]) -> dict[str, Any]:
-    return {
-        "facts": {name: {kind: score.f1 for kind, score in scores.items()} for name, scores in rows.items()},
-        "surviving": written.surviving,
-        "redrawn": {name: vars(figures) for name, figures in drawn.items()},
-    }
+        table = markdown(["drawn from", *redrawn.COLUMNS], ([name, *redrawn.cells(one)] for name, one in drawn.items()))
+        typer.echo(f"\n{table}\n\ntarget: {TARGET_REDRAWN:.2f} of objects right; {drawer.cost}")
 
 
 if __name__ == "__main__":

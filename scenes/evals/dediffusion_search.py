@@ -16,11 +16,15 @@ from torch import Tensor
 
 from ...encoders.dediffusion.dediffusion_encoder import Dediffusion
 from ...encoders.redraw.redrawer import DEFAULT_DECODER
-from ...train.dediffusion.dediffusion_validation import KINDS, Validation, draw_validation
-from ...train.dediffusion.frozen_decoder import Denoising, FrozenDecoder
+from ...train.dediffusion.decoder import Denoising
+from ...train.dediffusion.dediffusion_validation import Validation, draw_validation
+from ...train.dediffusion.frozen_decoder import FrozenDecoder
 from ...train.engine.randomness import sample_integers, sample_noise, sample_rng
+from ..source import FACTS, SceneData
 from .dediffusion_facts import DEFAULT_ENCODER
-from .redrawn import MOST_OBJECTS, device
+from .redrawn import MOST_OBJECTS
+from .tables import markdown
+from .testbed import device
 
 TIMESTEPS = (650, 1000)  # the noisiest third, where words matter most
 _TRIED = 1  # a stream of random numbers
@@ -69,11 +73,9 @@ def sweep(
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> str:
     """Markdown: the loss on noise of its own, and F1 of facts."""
-    head = ("loss", *KINDS)
-    names = ("diffusion", *(f"{kind}_f1" for kind in KINDS))
-    lines = ["| words | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
-    cells = {name: " | ".join(f"{figures[key]:.3f}" for key in names) for name, figures in rows.items()}
-    return "\n".join(lines + [f"| {name} | {figures} |" for name, figures in cells.items()])
+    names = ("diffusion", *(f"{kind}_f1" for kind in FACTS))
+    lines = ([name, *(f"{figures[key]:.3f}" for key in names)] for name, figures in rows.items())
+    return markdown(["words", "loss", *FACTS], lines)
 
 
 def main(
@@ -89,7 +91,9 @@ def main(
     """Print how loss and facts change as single words are exchanged for such as lower the loss."""
     describer = Dediffusion.from_pretrained(encoder, device=device())
     vocabulary, model = describer.vocabulary, FrozenDecoder.from_pretrained(decoder).to(device())
-    seen = draw_validation(describer.clip, model, number, most_objects=MOST_OBJECTS, timesteps=TIMESTEPS)
+    source = SceneData(held_out_objects=MOST_OBJECTS).open(image_size=model.image_size)
+    samples, evaluators = source.held_out(number), source.evaluators
+    seen = draw_validation(describer.clip, model, samples, timesteps=TIMESTEPS, evaluators=evaluators)
     with torch.no_grad(), torch.autocast(device(), torch.bfloat16):
         logits = describer.model(seen.pixels).float()
         words, ids = [logits.argmax(-1)], vocabulary.ids.to(logits.device)

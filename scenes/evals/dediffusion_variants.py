@@ -2,14 +2,13 @@
 
     python -m textlens.scenes.evals.dediffusion_variants --help
 
-One table for the paper's ablations: number of words, punctuation, temperature, backbone. `scenes/configs/claims/` has
-the settings to train such encoders with, on equal budgets.
+One table for the paper's ablations: number of words, punctuation, temperature, backbone. `scenes/configs/claims.yaml`
+has the settings to train such encoders with, on equal budgets.
 """
 
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,30 +21,14 @@ from ...encoders.coca.captioner import CocaCaptioner
 from ...encoders.dediffusion.dediffusion_encoder import Dediffusion
 from ...encoders.redraw.recreate import check_output
 from ...encoders.redraw.redrawer import GUIDANCE_SCALE, Redrawer
-from ...errors import InputError
-from ..facts import Score, constant_text_floor, facts_of, score_texts
-from ..scene import Scene, captions
-from .coca_facts import SEED, pictures
+from ..facts import Score, score_texts
+from ..world import Scene
+from . import redrawn
 from .dediffusion_facts import DEFAULT_ENCODER, write
 from .reconstruction import numbers
-from .redrawn import (
-    COLUMNS,
-    DEFAULT_CLIP,
-    DEFAULT_PROBE,
-    MOST_OBJECTS,
-    REDRAWN,
-    STEPS,
-    ClipOption,
-    Drawer,
-    Figures,
-    Originals,
-    ProbeOption,
-    StepsOption,
-    cells,
-    device,
-    first_scenes,
-    load_originals,
-)
+from .redrawn import MOST_OBJECTS, REDRAWN, Drawer, Figures, Originals, load_originals
+from .tables import markdown
+from .testbed import DEFAULT_CLIP, device, first_scenes, floor_scores, named_folders, of_others, pictures, told
 
 KINDS = ("noun", "colour", "place", "background", "pair", "triple")
 Redraw = Callable[[Sequence[str]], Figures | None]
@@ -83,16 +66,15 @@ def variants(
 def bounds(encoder: Dediffusion, captioner: CocaCaptioner, scenes: Sequence[Scene], redraw: Redraw) -> list[Variant]:
     """Ceilings: the true caption and a captioner's. Floors: an encoder's text of another image, and the best that any
     one text can score."""
-    rng, images = random.Random(SEED), pictures(scenes)
+    images = pictures(scenes)
     written = write(encoder, images).texts
     texts = {
-        "descriptive caption (ceiling)": [captions(scene, "descriptive", rng) for scene in scenes],
+        "descriptive caption (ceiling)": told(scenes),
         "CoCa caption (ceiling)": [one.text for one in captioner.describe(images)],
-        "another image's text (floor)": [*written[1:], *written[:1]],
+        "another image's text (floor)": of_others(written),
     }
     rows = [Variant(name, None, score_texts(each, scenes), redraw(each), bound=True) for name, each in texts.items()]
-    constant = constant_text_floor([facts_of(scene) for scene in scenes])
-    return [*rows, Variant("constant text (floor)", None, constant, None, bound=True)]
+    return [*rows, Variant("constant text (floor)", None, floor_scores(scenes), None, bound=True)]
 
 
 def redraw_with(drawer: Drawer, originals: Originals) -> Redraw:
@@ -102,13 +84,13 @@ def redraw_with(drawer: Drawer, originals: Originals) -> Redraw:
 
 def table(rows: Sequence[Variant]) -> str:
     """Markdown: F1 of the texts' facts, the share of texts whose ids survive, and `redrawn.COLUMNS`."""
-    names = ["texts", *KINDS, "ids survive", *COLUMNS]
-    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    lines = []
     for row in rows:
         surviving = "-" if row.surviving is None else f"{row.surviving:.3f}"
-        figures = [*(f"{row.scores[kind].f1:.3f}" for kind in KINDS), surviving, *cells(row.figures)]
-        lines.append(f"| {row.name} | " + " | ".join(figures) + " |")
-    return "\n".join(lines)
+        lines.append(
+            [row.name, *(f"{row.scores[kind].f1:.3f}" for kind in KINDS), surviving, *redrawn.cells(row.figures)]
+        )
+    return markdown(["texts", *KINDS, "ids survive", *redrawn.COLUMNS], lines)
 
 
 def as_json(row: Variant) -> dict[str, Any]:
@@ -145,29 +127,24 @@ def plot(rows: Sequence[Variant], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def named(arguments: Sequence[str]) -> dict[str, str]:
-    """["NAME=FOLDER", ...] -> {name: folder}."""
-    pairs = [argument.partition("=") for argument in arguments]
-    if bad := [whole for whole, (name, _, folder) in zip(arguments, pairs, strict=True) if not (name and folder)]:
-        raise InputError(f"got {bad[0]!r}; expected NAME=FOLDER")
-    return {name: folder for name, _, folder in pairs}
-
-
 def main(
     encoders: Annotated[list[str] | None, typer.Argument(metavar="[NAME=FOLDER]...", help="Encoders.")] = None,
     tokens: Annotated[str | None, typer.Option(help="Cut the texts to so many words, such as 1,2,4,8,20.")] = None,
     decoder: Annotated[str | None, typer.Option(help=f"Also redraw {REDRAWN} images with this pipeline.")] = None,
     number: Annotated[int, typer.Option(min=2, help="Test scenes, of 1-3 objects.")] = 1000,
-    clip: ClipOption = DEFAULT_CLIP,
-    probe: ProbeOption = DEFAULT_PROBE,
-    steps: StepsOption = STEPS,
+    clip: redrawn.ClipOption = DEFAULT_CLIP,
+    probe: redrawn.ProbeOption = redrawn.DEFAULT_PROBE,
+    steps: redrawn.StepsOption = redrawn.STEPS,
     plot_out: Annotated[Path | None, typer.Option("--plot", help="Picture to write.")] = None,
     json_out: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
 ) -> None:
     """Compare encoders, or one encoder's texts cut to several lengths, by what they say and what is drawn from them."""
     if plot_out:
         check_output(plot_out)
-    counts, folders = numbers(tokens, int) if tokens else [], named(encoders or [f"De-Diffusion={DEFAULT_ENCODER}"])
+    counts, folders = (
+        numbers(tokens, int) if tokens else [],
+        named_folders(encoders or [f"De-Diffusion={DEFAULT_ENCODER}"]),
+    )
     loaded = {name: Dediffusion.from_pretrained(folder, device=device()) for name, folder in folders.items()}
     captioner = CocaCaptioner(Clip.from_pretrained(clip, device=device()))
     drawer = Drawer(Redrawer.from_pretrained(decoder), steps) if decoder else None

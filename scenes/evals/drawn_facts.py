@@ -1,15 +1,13 @@
 """Does the decoder draw what the text says? `python -m textlens.scenes.evals.drawn_facts --help`
 
 Captions of test scenes are drawn, and two judges read the drawings: the small CoCa's captioner, whose words are parsed
-into facts, and (with --probe) a probe that shares nothing with it, see `evals/probe.py`. Beside them in the same table:
+into facts, and (with --probe) a probe that shares nothing with it, see `probe.py`. Beside them in the same table:
 the judges on the real renders (ceiling), on those sent through the decoder's autoencoder (what a perfect U-Net could
 reach), and the drawings judged by the scenes of other captions (floor).
 """
 
 from __future__ import annotations
 
-import json
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +19,15 @@ from PIL import Image
 
 from ...encoders.clip.clip import Clip
 from ...encoders.coca.captioner import CocaCaptioner
-from ...encoders.redraw.comparison import comparison, sheet
-from ...encoders.redraw.recreate import check_output
 from ...encoders.redraw.redrawer import DEFAULT_DECODER, GUIDANCE_SCALE, NUM_INFERENCE_STEPS, Redrawer
-from ...encoders.registry import WEIGHTS
 from ...train.data.pixels import pixels
 from ..facts import Facts, Score, facts_of, parse_facts, score_facts
-from ..scene import Scene, captions, scene_at
-from .coca_facts import SEED, pictures
+from ..world import Scene
 from .probe import load_probe
+from .tables import markdown
+from .testbed import DEFAULT_CLIP, first_scenes, of_others, pictures, told
 
 KINDS = ("noun", "colour", "place", "background", "triple")
-SHEET_SCENES = 16
 
 Judge = Callable[[Sequence[Image.Image]], list[Facts]]
 
@@ -60,9 +55,8 @@ class Captioned:
 
 def captioned_scenes(number: int, style: str = "descriptive") -> Captioned:
     """The first `number` scenes of the test split, each with a caption."""
-    scenes = [scene_at(index, "test", SEED) for index in range(number)]
-    rng = random.Random(SEED)
-    return Captioned(scenes, [captions(scene, style, rng) for scene in scenes])
+    scenes = first_scenes(number)
+    return Captioned(scenes, told(scenes, style))
 
 
 def captioner_judge(clip: Clip) -> Judge:
@@ -89,7 +83,7 @@ def judged(
     """A row for each set of pictures and each judge, then the floor: set `floor` scored against the next scene."""
     read = {(pictures, judge): judges[judge](images) for pictures, images in sets.items() for judge in judges}
     rows = [Row(pictures, judge, score_facts(facts, true)) for (pictures, judge), facts in read.items()]
-    others = [*true[1:], true[0]]
+    others = of_others(true)
     return rows + [
         Row("drawn for other captions (floor)", judge, score_facts(read[floor, judge], others)) for judge in judges
     ]
@@ -118,30 +112,11 @@ def evaluate(
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown: recall of each kind, in which `triple` is the share of objects right in noun, colour and place."""
-    lines = ["| " + " | ".join(["pictures", "judge", *KINDS, "triple F1"]) + " |", "|---" * (len(KINDS) + 3) + "|"]
+    lines = []
     for row in rows:
-        figures = [f"{row.scores[kind].recall:.3f}" for kind in KINDS] + [f"{row.scores['triple'].f1:.3f}"]
-        lines.append("| " + " | ".join([row.pictures, row.judge, *figures]) + " |")
-    return "\n".join(lines)
-
-
-def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """One object per row: {"pictures", "judge", "recall": {kind: share}, "triple_f1"}."""
-    return [
-        {
-            "pictures": row.pictures,
-            "judge": row.judge,
-            "recall": {kind: row.scores[kind].recall for kind in KINDS},
-            "triple_f1": row.scores["triple"].f1,
-        }
-        for row in rows
-    ]
-
-
-def contact_sheet(test: Captioned, drawn: Sequence[Image.Image], size: int) -> Image.Image:
-    """Real render | caption | drawing of the first scenes."""
-    real = pictures(test.scenes[:SHEET_SCENES], size)
-    return sheet([comparison(*row) for row in zip(real, test.texts, drawn, strict=False)])
+        recalls = [f"{row.scores[kind].recall:.3f}" for kind in KINDS]
+        lines.append([row.pictures, row.judge, *recalls, f"{row.scores['triple'].f1:.3f}"])
+    return markdown(["pictures", "judge", *KINDS, "triple F1"], lines)
 
 
 def main(
@@ -149,27 +124,20 @@ def main(
     number: Annotated[int, typer.Option(min=2, help="Test scenes.")] = 256,
     guidance: Annotated[list[float] | None, typer.Option(help="Guidance scale; may be given several times.")] = None,
     probe: Annotated[Path | None, typer.Option(help="Folder of a trained probe, such as runs/probe/model.")] = None,
-    clip: Annotated[Path, typer.Option(help="Folder of the CoCa whose captioner judges.")] = WEIGHTS / "coca",
+    clip: Annotated[Path, typer.Option(help="Folder of the CoCa whose captioner judges.")] = DEFAULT_CLIP,
     style: Annotated[str, typer.Option(help="Caption style to draw.")] = "descriptive",
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = NUM_INFERENCE_STEPS,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    sheet_out: Annotated[Path | None, typer.Option("--sheet", help="Picture of 16 drawings to write.")] = None,
-    json_out: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
 ) -> None:
     """Print how much of its text a decoder draws, by judge and guidance scale."""
-    if sheet_out:
-        check_output(sheet_out)
     judges = {"CoCa captioner": captioner_judge(Clip.from_pretrained(clip))}
     if probe:
         judges["probe"] = load_probe(probe).facts
     redrawer, test = Redrawer.from_pretrained(decoder), captioned_scenes(number, style)
     scales = guidance or [GUIDANCE_SCALE]
     drawn = draw_sets(redrawer, test, scales, steps=steps, seed=seed, batch_size=batch_size)
-    if sheet_out:
-        contact_sheet(test, next(iter(drawn.values())), redrawer.image_size).save(sheet_out)
-    rows = evaluate(redrawer, judges, test, drawn)
-    typer.echo("\n".join(json.dumps(row) for row in as_json(rows)) if json_out else table(rows))
+    typer.echo(table(evaluate(redrawer, judges, test, drawn)))
 
 
 if __name__ == "__main__":

@@ -27,12 +27,13 @@ from ...prompting.fewshot import pseudo_shots
 from ...prompting.templates import Context, Shot, Template, context_label
 from ...prompting.vqa import VQATemplate
 from ..language_model.conventions import FAMILIES
-from ..language_model.language_prompts import LanguagePrompts, PromptSettings
+from ..language_model.prompts import LanguagePrompts, PromptSettings
 from ..questions import Question, questions
-from ..scene import Scene, captions, scene_at, scene_rng
-from ..world import COLOURS, NOUNS, phrase, plural
+from ..scene import scene_at, scene_rng
+from ..world import COLOURS, NOUNS, Scene, phrase, plural
+from .tables import markdown
+from .testbed import SEED, pictures, told
 
-SEED = 1  # training uses the train split of seed 0
 NUM_FEWSHOT = 4
 Complete = Callable[[Sequence[str]], Sequence[str]]
 """What a language model writes after each prompt, in order; greedily, for the same answers each time."""
@@ -108,8 +109,7 @@ def score(name: str, asked: Sequence[Asked], answers: Sequence[str | None]) -> R
 
 def true_captions(scenes: Sequence[Scene]) -> list[tuple[Context, ...]]:
     """The descriptive caption: all that is true of a scene."""
-    rng = random.Random(SEED)
-    return [(Context(captions(scene, "descriptive", rng)),) for scene in scenes]
+    return [(Context(text),) for text in told(scenes)]
 
 
 def no_context(scenes: Sequence[Scene]) -> list[tuple[Context, ...]]:
@@ -121,8 +121,6 @@ def encoder_contexts(specs: Sequence[str]) -> Describe:
     encoders = [(context_label(spec) if len(specs) > 1 else "", load_encoder(spec)) for spec in specs]
 
     def describe(scenes: Sequence[Scene]) -> list[tuple[Context, ...]]:
-        from .coca_facts import pictures
-
         distinct = list(dict.fromkeys(scenes))  # several questions are about one scene
         drawn = pictures(distinct)
         texts = [[Context(one.text, label) for one in encoder.describe(drawn)] for label, encoder in encoders]
@@ -211,23 +209,18 @@ def folder_completer(folder: Path, *, max_tokens: int = 24, batch_size: int = 16
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown: VQA accuracy in percent, one line per row, one column per type of question."""
+    """VQA accuracy in percent, one line per row, one column per type of question."""
     kinds = list(dict.fromkeys(kind for row in rows for kind in row.accuracy))
-    lines = ["| " + " | ".join(["VQA accuracy", *kinds, "not parsed"]) + " |", "|---" * (len(kinds) + 2) + "|"]
-    for row in rows:
-        shares = [row.accuracy.get(kind) for kind in kinds] + [row.failures]
-        figures = ["-" if share is None else f"{100 * share:.1f}" for share in shares]
-        lines.append("| " + " | ".join([row.name, *figures]) + " |")
-    return "\n".join(lines)
+    shares = ((row.name, [*(row.accuracy.get(kind) for kind in kinds), row.failures]) for row in rows)
+    lines = ([name, *("-" if one is None else f"{100 * one:.1f}" for one in found)] for name, found in shares)
+    return markdown(["VQA accuracy", *kinds, "not parsed"], lines)
 
 
 def mapped_table(rows: Sequence[Mapped], num_shots: int = NUM_FEWSHOT) -> str:
-    """Markdown: exact answers in percent under conventions that training never showed."""
-    lines = [f"| unseen convention | {num_shots} shots | 0 shots | points gained |", "|---|---|---|---|"]
-    for row in rows:
-        both = (100 * row.with_shots, 100 * row.without)
-        lines.append(f"| {row.family} | {both[0]:.1f} | {both[1]:.1f} | {both[0] - both[1]:+.1f} |")
-    return "\n".join(lines)
+    """Exact answers in percent under conventions that training never showed."""
+    both = ((row.family, 100 * row.with_shots, 100 * row.without) for row in rows)
+    lines = ([family, f"{shown:.1f}", f"{alone:.1f}", f"{shown - alone:+.1f}"] for family, shown, alone in both)
+    return markdown(["unseen convention", f"{num_shots} shots", "0 shots", "points gained"], lines)
 
 
 def main(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,13 +26,15 @@ from torch import Tensor, nn
 from ...encoders.saved_models import CONFIG_NAME, save_config, save_weights
 from ...errors import InputError
 from ...train.data.pixels import pixels
-from ...train.engine.loop import LoopConfig, TrainResult, train
 from ...train.engine.randomness import sample_noise
-from ...train.engine.settings import current_commit, write_training_record
-from ..facts import KINDS, Facts, Score, facts_of, facts_table, score_facts
-from ..scene import Scene, scene_at
-from ..world import BACKGROUNDS, COLOURS, NOUNS, PLACES
-from .coca_facts import SEED, pictures
+from ...train.engine.recipe import Count, LoopConfig, NonNegative, Recipe
+from ...train.engine.run import run
+from ...train.engine.settings import settings
+from ..facts import KINDS, Facts, Score, facts_of, score_facts
+from ..scene import scene_at
+from ..world import BACKGROUNDS, COLOURS, NOUNS, PLACES, Scene
+from .tables import facts_table
+from .testbed import SEED, pictures
 
 SIZE, CROP = 64, 32  # pixels per side of the picture, and of what is cut out of it around a place
 KINDS_JUDGED = tuple(kind for kind in KINDS if kind != "size")
@@ -48,20 +50,22 @@ _WEIGHTS_NAME = "model.safetensors"
 _VALIDATION_SCENES = 256
 
 
-@dataclass(frozen=True)
+@settings
 class ProbeConfig:
-    """channels: of the three convolutions. hidden, background_hidden: widths of the layers before the answers.
+    """Sizes of the net, and the noise it learns with."""
 
-    noise: spread of the noise on training pixels, which are in [-1, 1], so that a drawing need not be exact to be read.
-    """
+    channels: tuple[int, int, int] = (32, 64, 96)  # of the three convolutions
+    hidden: Count = 192  # width before nouns and colours
+    background_hidden: Count = 64  # width before the background
+    noise: NonNegative = 0.1  # spread on training pixels in [-1, 1], so that a drawing need not be exact to be read
 
-    channels: tuple[int, int, int] = (32, 64, 96)
-    hidden: int = 192
-    background_hidden: int = 64
-    noise: float = 0.1
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", tuple(self.channels))  # JSON has lists
+@settings
+class ProbeTraining:
+    """Settings of the recipe."""
+
+    loop: LoopConfig
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
 
 
 class ProbeNet(nn.Module):
@@ -145,14 +149,18 @@ def _facts(nouns: Sequence[int], colours: Sequence[int], background: int) -> Fac
     )
 
 
-class ProbeRecipe:
-    """The recipe for `loop.train`."""
+class ProbeRecipe(Recipe):
+    """Real renders of the train split, and what they show."""
 
-    def __init__(self, config: ProbeConfig, seed: int) -> None:
-        self.config, self.seed = config, seed
+    name = "probe"
+    config_class = ProbeTraining
+    config: ProbeTraining
+
+    def __init__(self, config: ProbeTraining, cache: Path | None = None) -> None:
+        self.config = config
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.net = ProbeNet(config)
+            torch.manual_seed(config.loop.seed)
+            self.net = ProbeNet(config.probe)
         self.model: nn.Module = self.net
 
     def batch(self, indices: Sequence[int], seed: int) -> dict[str, Tensor]:
@@ -161,11 +169,11 @@ class ProbeRecipe:
         return {"pixels": pixels(pictures(scenes, SIZE), SIZE), **labels(scenes)}
 
     def loss(
-        self, model: nn.Module, batch: dict[str, Tensor], *, step: int, indices: Sequence[int]
+        self, model: nn.Module, batch: dict[str, Tensor], *, step: int, indices: Sequence[int], **shared: Any
     ) -> dict[str, Tensor]:
         """The sum of the three cross-entropies, each a mean over places."""
-        noise = sample_noise(batch["pixels"].shape[1:], self.seed, indices).to(batch["pixels"].device)
-        answers = model(batch["pixels"] + self.config.noise * noise)
+        noise = sample_noise(batch["pixels"].shape[1:], self.config.loop.seed, indices).to(batch["pixels"].device)
+        answers = model(batch["pixels"] + self.config.probe.noise * noise)
         wanted = (batch["nouns"], batch["colours"], batch["background"])
         losses = [F.cross_entropy(a.flatten(0, -2), w.flatten()) for a, w in zip(answers, wanted, strict=True)]
         return {"loss": torch.stack(losses).sum()}
@@ -174,6 +182,10 @@ class ProbeRecipe:
         """F1 of each kind of fact on validation scenes."""
         scores = judged_facts(Probe(self.net), "val", _VALIDATION_SCENES)
         return {kind: scores[kind].f1 for kind in KINDS_JUDGED}
+
+    def save(self, folder: Path) -> None:
+        """As `load_probe` reads it."""
+        save_probe(self.net, self.config.probe, folder)
 
 
 def labels(scenes: Sequence[Scene]) -> dict[str, Tensor]:
@@ -194,16 +206,6 @@ def judged_facts(probe: Probe, split: str, number: int) -> dict[str, Score]:
     return score_facts(probe.facts(pictures(scenes)), [facts_of(scene) for scene in scenes])
 
 
-def train_probe(config: ProbeConfig, loop: LoopConfig, out: Path, *, resume: bool = False) -> TrainResult:
-    """Train a probe in `out`; once all steps are done it is in `out/model`, with its training.json."""
-    recipe, commit = ProbeRecipe(config, loop.seed), current_commit()
-    result = train(recipe, loop, out, resume=resume)
-    if result.finished:
-        save_probe(recipe.net, config, out / "model")
-        write_training_record(out / "model", "probe", asdict(config) | {"loop": asdict(loop)}, commit, result)
-    return result
-
-
 def save_probe(net: ProbeNet, config: ProbeConfig, folder: Path) -> None:
     """Write config.json and model.safetensors."""
     save_weights(net.state_dict(), folder / _WEIGHTS_NAME)
@@ -213,8 +215,8 @@ def save_probe(net: ProbeNet, config: ProbeConfig, folder: Path) -> None:
 def load_probe(folder: Path) -> Probe:
     """Read what `save_probe` wrote. Raises `InputError` where it is missing, damaged, or does not fit."""
     try:
-        settings: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-        net = ProbeNet(ProbeConfig(**settings))
+        saved: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        net = ProbeNet(ProbeConfig(**saved))
         net.load_state_dict(load_file(folder / _WEIGHTS_NAME), strict=True)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise InputError(
@@ -235,7 +237,7 @@ def main(
         steps, batch_size=64, learning_rate=3e-3, min_learning_rate=3e-5, warmup_steps=min(50, steps // 4),
         weight_decay=1e-4, log_every=20,
     )  # fmt: skip
-    if train_probe(ProbeConfig(), loop, out, resume=resume).finished:
+    if run(ProbeRecipe, ProbeTraining(loop), out, resume=resume).finished:
         probe = load_probe(out / "model")
         typer.echo(facts_table({"probe on real renders": judged_facts(probe, "test", number)}, KINDS_JUDGED))
 

@@ -9,7 +9,6 @@ than captions do; and its second: so it does for a model that had no part in the
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,26 +21,12 @@ from ...encoders.dediffusion.dediffusion_encoder import Dediffusion
 from ...encoders.redraw.recreate import check_output
 from ...encoders.redraw.redrawer import DEFAULT_DECODER, Redrawer
 from ...errors import InputError
-from ..scene import captions
-from .coca_facts import SEED, pictures
+from . import redrawn
 from .dediffusion_facts import DEFAULT_ENCODER, write
 from .drawn_facts import through_autoencoder
-from .redrawn import (
-    DEFAULT_CLIP,
-    DEFAULT_PROBE,
-    MOST_OBJECTS,
-    REDRAWN,
-    STEPS,
-    ClipOption,
-    Drawer,
-    Figures,
-    Originals,
-    ProbeOption,
-    StepsOption,
-    device,
-    first_scenes,
-    load_originals,
-)
+from .redrawn import MOST_OBJECTS, REDRAWN, Drawer, Figures, Originals, load_originals
+from .tables import markdown
+from .testbed import DEFAULT_CLIP, device, first_scenes, of_others, pictures, told
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,16 +59,14 @@ class Row:
 
 def sources(encoder: Dediffusion, originals: Originals) -> dict[str, list[str]]:
     """By name, a text for each image: the encoder's, true captions, the captioner's, and two floors."""
-    rng = random.Random(SEED)
     written = write(encoder, originals.images).texts
-    told = {style: [captions(scene, style, rng) for scene in originals.scenes] for style in ("short", "descriptive")}
     typical = int((originals.embeddings @ originals.embeddings.mean(0)).argmax())
     return {
         "De-Diffusion": written,
-        "short caption": told["short"],
-        "descriptive caption": told["descriptive"],
+        "short caption": told(originals.scenes, "short"),
+        "descriptive caption": told(originals.scenes),
         "CoCa caption": [one.text for one in CocaCaptioner(originals.clip).describe(originals.images)],
-        "another image's text (floor)": [*written[1:], *written[:1]],
+        "another image's text (floor)": of_others(written),
         "the most typical image's text (floor)": [written[typical]] * len(written),
     }
 
@@ -117,12 +100,11 @@ def tables(rows: Sequence[Row]) -> str:
 
 def _table(title: str, rows: Sequence[Row], values: Callable[[Figures], Sequence[float]]) -> str:
     scales = list(dict.fromkeys(row.guidance for row in rows if row.guidance is not None))
-    lines = [f"| {title} | " + " | ".join(f"{scale:g}" for scale in scales) + " |", "|---" * (len(scales) + 1) + "|"]
+    lines = []
     for text in dict.fromkeys(row.text for row in rows):
         found = {row.guidance: " / ".join(f"{v:.3f}" for v in values(row.figures)) for row in rows if row.text == text}
-        cells = [found[scale if scale in found else None] for scale in scales]
-        lines.append(f"| {text} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([text, *(found[scale if scale in found else None] for scale in scales)])
+    return markdown([title, *(f"{scale:g}" for scale in scales)], lines)
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
@@ -179,9 +161,9 @@ def main(
     ] = None,
     scales: Annotated[str, typer.Option(help="Guidance scales.")] = SCALES,
     number: Annotated[int, typer.Option(min=2, help="Test scenes, of 1-3 objects.")] = REDRAWN,
-    clip: ClipOption = DEFAULT_CLIP,
-    probe: ProbeOption = DEFAULT_PROBE,
-    steps: StepsOption = STEPS,
+    clip: redrawn.ClipOption = DEFAULT_CLIP,
+    probe: redrawn.ProbeOption = redrawn.DEFAULT_PROBE,
+    steps: redrawn.StepsOption = redrawn.STEPS,
     plot_out: Annotated[Path | None, typer.Option("--plot", help="Picture to write.")] = None,
     json_out: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
 ) -> None:

@@ -25,20 +25,19 @@ from torch import Tensor
 
 from ...encoders.clip.clip import Clip
 from ...encoders.redraw.redrawer import Redrawer
-from ...encoders.registry import WEIGHTS
 from ...errors import InputError
 from ...train.data.pixels import pixels
 from ..facts import facts_of, score_facts
-from ..scene import MAX_OBJECTS, Scene, scene_at
-from .coca_facts import SEED, pictures
+from ..world import Scene
 from .drawn_facts import captioner_judge
 from .probe import SIZE, Probe, cut_out, load_probe
+from .testbed import device, first_scenes, pictures
 
 MOST_OBJECTS = 3  # of the scenes that are drawn again
 REDRAWN = 200  # scenes
 STEPS = 25
 COLUMNS = ("Fréchet distance", "CLIP similarity", "noun and colour right", "noun, colour and place right")
-DEFAULT_CLIP, DEFAULT_PROBE = WEIGHTS / "coca", Path("runs/probe/model")
+DEFAULT_PROBE = Path("runs/probe/model")
 
 # Options of the commands that redraw.
 ClipOption = Annotated[Path, typer.Option(help="Folder of the CoCa that captions and judges.")]
@@ -102,28 +101,16 @@ class Originals:
         return place_features(self.probe, self.images)
 
 
-def first_scenes(number: int, most_objects: int = MAX_OBJECTS) -> list[Scene]:
-    """The first `number` scenes of the test split with at most so many objects."""
-    candidates = (scene_at(index, "test", SEED) for index in range(100 * number))
-    kept = (scene for scene in candidates if len(scene.objects) <= most_objects)
-    return [scene for _, scene in zip(range(number), kept, strict=False)]
-
-
 def load_originals(number: int, clip: Path, probe: Path) -> Originals:
     """The first `number` test scenes of 1-3 objects, and the judges from their folders."""
     return Originals(first_scenes(number, MOST_OBJECTS), Clip.from_pretrained(clip, device=device()), load_probe(probe))
 
 
-def device() -> str:
-    """A GPU where there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 @torch.inference_mode()
 def place_features(probe: Probe, images: Sequence[Image], batch_size: int = 256) -> Tensor:
     """Pictures -> (5 N, 192): what the probe makes of each place, just before it names noun and colour."""
-    device = next(probe.net.parameters()).device
-    parts = (pixels(images[i : i + batch_size], SIZE).to(device) for i in range(0, len(images), batch_size))
+    where = next(probe.net.parameters()).device
+    parts = (pixels(images[i : i + batch_size], SIZE).to(where) for i in range(0, len(images), batch_size))
     return torch.cat([probe.net.look(cut_out(part).flatten(0, 1)) for part in parts])
 
 

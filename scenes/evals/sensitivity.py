@@ -24,9 +24,10 @@ from ...progress import progress_bar
 from ...train.data.pixels import pixels
 from ...train.dediffusion.frozen_decoder import FrozenDecoder
 from ...train.engine.randomness import sample_noise, sample_rng
-from ..scene import Scene, captions, scene_at
-from ..world import BACKGROUNDS, COLOURS, NOUNS, PLACES
-from .coca_facts import SEED, pictures
+from ..captions import captions
+from ..world import BACKGROUNDS, COLOURS, NOUNS, PLACES, Scene
+from .tables import markdown
+from .testbed import SEED, device, first_scenes, pictures
 
 WORDS = ("noun", "colour", "place", "background")
 GRID = tuple(range(50, 1000, 100))  # thousandths of the schedule
@@ -82,7 +83,7 @@ def sensitivity(
     batch_size: int = 64,
 ) -> list[Point]:  # fmt: skip
     """One point per entry of `grid` (thousandths of the schedule), over the first `number` test scenes."""
-    scenes = [scene_at(index, "test", SEED) for index in range(number)]
+    scenes = first_scenes(number)
     latents = _batched(lambda part: decoder.encode_images(_images(decoder, part)), scenes, batch_size)
     noise = sample_noise(latents.shape[1:], SEED, range(number)).to(latents.device)
     hidden = {
@@ -134,13 +135,18 @@ def _point(timestep: int, alpha_bar: float, losses: Mapping[str, Tensor]) -> Poi
 
 def table(points: Sequence[Point]) -> str:
     """Markdown: one line per timestep, and last the largest standard error of each column."""
-    lines = ["| t | alpha_bar | loss | " + " | ".join(f"{word} wrong" for word in WORDS) + " |", "|---" * 7 + "|"]
-    for point in points:
-        figures = " | ".join(f"{point.differences[word]:+.4f}" for word in WORDS)
-        lines.append(f"| {point.timestep} | {point.alpha_bar:.2f} | {point.loss:.4f} | {figures} |")
-    largest = " | ".join(f"{max(point.errors[word] for point in points):.4f}" for word in WORDS)
-    lines.append(f"| standard error at most | | | {largest} |")
-    return "\n".join(lines)
+    lines = [
+        [
+            f"{one.timestep}",
+            f"{one.alpha_bar:.2f}",
+            f"{one.loss:.4f}",
+            *(f"{one.differences[word]:+.4f}" for word in WORDS),
+        ]
+        for one in points
+    ]
+    largest = [f"{max(point.errors[word] for point in points):.4f}" for word in WORDS]
+    head = ["t", "alpha_bar", "loss", *(f"{word} wrong" for word in WORDS)]
+    return markdown(head, [*lines, ["standard error at most", "", "", *largest]])
 
 
 def plot(points: Sequence[Point], title: str, path: Path) -> None:
@@ -174,8 +180,8 @@ def main(
     """Print, by timestep, how much the loss grows by one wrong noun, colour, place or background."""
     if plot_out:
         check_output(plot_out)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    points = sensitivity(FrozenDecoder.from_pretrained(decoder).to(device), scenes, style=style, batch_size=batch_size)
+    model = FrozenDecoder.from_pretrained(decoder).to(device())
+    points = sensitivity(model, scenes, style=style, batch_size=batch_size)
     if plot_out:
         plot(points, f"What the loss hears of a wrong word: {Path(decoder).name}, {scenes} scenes", plot_out)
     typer.echo("\n".join(json.dumps(vars(point)) for point in points) if json_out else table(points))

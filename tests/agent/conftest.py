@@ -67,7 +67,7 @@ def vllm_address(vllm_python: str, vllm_variables: None, language_model_folder: 
 @pytest.fixture(scope="session")
 def world_prompts() -> list[str]:
     """Few-shot prompts of the made world, as the small model is trained on; with answers, up to about 1,000 tokens."""
-    from textlens.scenes.language_model.language_prompts import LanguagePrompts, PromptSettings
+    from textlens.scenes.language_model.prompts import LanguagePrompts, PromptSettings
 
     source = LanguagePrompts(PromptSettings(scenes=300))
     examples = [source.example(i, seed=5) for i in range(500 - len(ODD))]

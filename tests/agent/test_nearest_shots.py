@@ -9,7 +9,7 @@ from textlens.encoders.clip.clip import Clip
 from textlens.encoders.registry import WEIGHTS
 from textlens.errors import InputError
 from textlens.prompting.templates import Shot
-from textlens.scenes.scene import write_scenes
+from textlens.scenes.scene_files import write_scenes
 
 
 @pytest.fixture(scope="module")

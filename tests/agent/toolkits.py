@@ -10,7 +10,8 @@ from textlens.agent.tools.image_store import ImageStore
 from textlens.agent.tools.output_folder import OutputFolder
 from textlens.agent.tools.tool_models import ToolModels
 from textlens.agent.tools.toolkit import TextlensToolkit
-from textlens.scenes.scene import render, scene_at
+from textlens.scenes.rendering import render
+from textlens.scenes.scene import scene_at
 
 from ..language_models import tiny_llama
 from ..pipelines import tiny_pipeline

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from textlens.errors import InputError
 from textlens.scenes.rendering import glyph_mask, render
-from textlens.scenes.scene import held_out, record, sample_scene, scene_at, scenes_dataset, vary_scene, write_scenes
+from textlens.scenes.scene import held_out, sample_scene, scene_at, vary_scene
+from textlens.scenes.scene_files import record, scenes_dataset, write_scenes
 from textlens.scenes.world import (
     BACKGROUNDS,
     COLOURS,

@@ -42,7 +42,7 @@ def fingerprint(texts: Sequence[str], clip: CaptionSpace) -> str:
 
 
 def _mapped(path: Path) -> Embeddings:
-    return np.load(path, mmap_mode="c")  # type: ignore[no-any-return]  # "c": torch warns of read-only arrays
+    return np.load(path, mmap_mode="c")  # "c": torch warns of read-only arrays
 
 
 def _current(path: Path, texts: Sequence[str], clip: CaptionSpace) -> bool:

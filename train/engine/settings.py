@@ -2,7 +2,7 @@
 
 A file may hold `stages:`, a list. What stands beside it belongs to every stage; a stage says what is different, and
 goes on from the model of the stage before unless it names another `start`. `base: other.yaml` takes another file's
-settings and changes them.
+settings and changes them. `variants:` names changes of a file for comparisons; "FILE.yaml#NAME" means one of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def settings(cls: type[Config]) -> type[Config]:
             raise InputError(f"{cls.__name__}: {explained(error, cls)}") from None
 
     typed.__init__ = checked
-    return typed  # type: ignore[no-any-return]
+    return typed
 
 
 def parse(config_class: type[Config], values: Any, where: str = "") -> Config:
@@ -117,19 +117,27 @@ def read_stages(path: Path, out: Path) -> list[Stage]:
 
 
 def _load(path: Path, above: tuple[Path, ...] = ()) -> Any:
-    """What a YAML file says, with its `base` filled in. above: the files that led here."""
+    """What a YAML file says, with its `base` and the variant after "#" filled in. above: the files that led here."""
     import yaml
 
+    path, variant = Path(str(path).partition("#")[0]), str(path).partition("#")[2]
     if path.resolve() in above:
         raise InputError(f"{path} is its own base, by way of {above[-1]}; expected a base that stands on its own")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"cannot read settings from {path}: {error}") from error
-    if not isinstance(values, dict) or "base" not in values:
+    if not isinstance(values, dict):
         return values
-    base = _load(path.parent / str(values.pop("base")), (*above, path.resolve()))
-    return _merged(base, values) if isinstance(base, dict) else base
+    variants = values.pop("variants", None) or {}
+    if variant and variant not in variants:
+        raise InputError(f"{path} has no variant {variant!r}; expected one of {', '.join(variants) or 'none'}")
+    if "base" in values:
+        base = _load(path.parent / str(values.pop("base")), (*above, path.resolve()))
+        if not isinstance(base, dict):
+            return base
+        values = _merged(base, values)
+    return _merged(values, variants[variant]) if variant else values
 
 
 def _with_data(values: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from textlens.agent.models.server import ServiceError
 from textlens.agent.tools.tool_models import ToolModels
 from textlens.agent.tools.toolkit import TextlensToolkit
 from textlens.errors import InputError
-from textlens.scenes.scene import render
+from textlens.scenes.rendering import render
 
 from ..chat_models import ScriptedModel, call, served
 from ..toolkits import SCENE, tiny_models, tiny_toolkit

@@ -14,7 +14,7 @@ from textlens.agent.reader.reading import Generation, read
 from textlens.errors import InputError
 from textlens.prompting.templates import Shot
 from textlens.prompting.vqa import VQATemplate
-from textlens.scenes.language_model.language_tokenizer import BOS_ID, load_sentencepiece
+from textlens.scenes.language_model.pieces import BOS_ID, load_sentencepiece
 from transformers import AutoModelForCausalLM
 
 from .faulty_proxy import faulty_proxy

@@ -6,7 +6,8 @@ import pytest
 from textlens.encoders.clip.clip import Clip
 from textlens.encoders.coca.captioner import CocaCaptioner
 from textlens.encoders.registry import WEIGHTS
-from textlens.scenes.evals.coca_facts import caption_facts, pictures, retrieval, zero_shot_nouns
+from textlens.scenes.evals.coca_facts import caption_facts, retrieval, zero_shot_nouns
+from textlens.scenes.evals.testbed import pictures
 from textlens.scenes.scene import scene_at
 
 

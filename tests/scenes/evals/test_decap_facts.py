@@ -8,6 +8,7 @@ from textlens.errors import InputError
 from textlens.metrics.caption_metrics import java_runs
 from textlens.scenes.evals import decap_facts as evaluation
 from textlens.scenes.evals.decap_facts import Row
+from textlens.scenes.evals.testbed import named_folders
 from textlens.scenes.facts import KINDS, facts_of
 from textlens.scenes.tokenizer import build_tokenizer
 
@@ -88,4 +89,4 @@ def test_table() -> None:
 
 def test_bad_variants() -> None:
     with pytest.raises(InputError, match="expected NAME=FOLDER"):
-        evaluation._named(["runs/decap"])
+        named_folders(["runs/decap"])

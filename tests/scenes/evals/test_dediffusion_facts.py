@@ -6,7 +6,6 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -19,18 +18,16 @@ from textlens.encoders.dediffusion.dediffusion_encoder import Dediffusion, Dedif
 from textlens.encoders.redraw.redrawer import Redrawer
 from textlens.encoders.registry import WEIGHTS
 from textlens.errors import InputError
+from textlens.scenes.captions import captions
 from textlens.scenes.evals import dediffusion_facts as dediffusion
 from textlens.scenes.evals import dediffusion_search, dediffusion_variants, reconstruction, redrawn
-from textlens.scenes.evals.coca_facts import pictures
 from textlens.scenes.evals.probe import Probe, ProbeConfig, ProbeNet, save_probe
-from textlens.scenes.evals.redrawn import Drawer, Originals, first_scenes, frechet_distance
+from textlens.scenes.evals.redrawn import Drawer, Originals, frechet_distance
+from textlens.scenes.evals.testbed import first_scenes, named_folders, pictures
 from textlens.scenes.facts import KINDS, Facts, facts_of
-from textlens.scenes.scene import captions
-from textlens.train.dediffusion.dediffusion import DediffusionTraining
+from textlens.scenes.source import SceneData
 from textlens.train.dediffusion.dediffusion_validation import draw_validation
 from textlens.train.dediffusion.frozen_decoder import FrozenDecoder
-from textlens.train.engine.settings import read_settings
-from textlens.train.text_to_image.text_to_image import TextToImageConfig
 from typer.testing import CliRunner
 
 from ...pipelines import tiny_pipeline
@@ -322,56 +319,10 @@ def test_arguments_that_mean_nothing() -> None:
     assert reconstruction.numbers("1.5,2", float) == [1.5, 2.0]
     with pytest.raises(InputError, match="numbers with commas"):
         reconstruction.numbers("1,two", int)
-    assert dediffusion_variants.named(["a=b=c"]) == {"a": "b=c"}
+    assert named_folders(["a=b=c"]) == {"a": Path("b=c")}
     for bad in ("weights/dediffusion", "=weights", "name="):
         with pytest.raises(InputError, match="expected NAME=FOLDER"):
-            dediffusion_variants.named(["a=b", bad])
-
-
-# --- settings
-
-
-CONFIGS = Path(str(files("textlens.scenes").joinpath("configs")))
-CHANGES: dict[str, dict[str, object]] = {
-    "muon": {"loop.optimizer": "muon", "loop.learning_rate": 1.2e-2},
-    "queries-5": {"num_queries": 5},
-    "queries-10": {"num_queries": 10},
-    "queries-15": {"num_queries": 15},
-    "all-words": {"caption_styles": []},
-    "punctuation": {"caption_styles": [], "keep_punctuation": True},
-    "tau-high": {"tau_end": 2.0},
-    "tau-low": {"tau_start": 0.3},
-    "repeats": {"repeat_weight": 0.0},
-    "information": {"information_weight": 0.004},
-    "hard": {"hard": True},
-    "random-backbone": {"random_backbone": True, "train_backbone": True},
-}
-
-
-def flat(config: object) -> dict[str, object]:
-    settings = asdict(config)  # type: ignore[call-overload]
-    return {**settings.pop("encoder"), **{f"loop.{name}": v for name, v in settings.pop("loop").items()}, **settings}
-
-
-def test_claims_differ_from_the_base_in_nothing_but_what_they_are_about() -> None:
-    folder = CONFIGS / "claims"
-    base = flat(read_settings(DediffusionTraining, folder / "base.yaml"))
-    assert {path.stem for path in folder.glob("*.yaml")} == {"base", *CHANGES}
-    for name, changes in CHANGES.items():
-        assert flat(read_settings(DediffusionTraining, folder / f"{name}.yaml")) == base | changes
-
-
-def test_the_second_decoder_is_another_network_on_the_same_data() -> None:
-    one, other = (
-        read_settings(TextToImageConfig, CONFIGS / f"text-to-image-{name}.yaml") for name in ("scenes", "second")
-    )
-    assert one.unet["block_out_channels"] != other.unet["block_out_channels"]
-    assert one.unet["down_block_types"] != other.unet["down_block_types"]
-    assert one.scheduler["beta_schedule"] != other.scheduler["beta_schedule"]
-    assert one.loop["seed"] != other.loop["seed"]
-    assert other.autoencoder == "weights/text_to_image/vae"  # that of the first
-    for name in ("clip", "source", "styles", "scenes"):
-        assert getattr(one, name) == getattr(other, name)
+            named_folders(["a=b", bad])
 
 
 # --- search
@@ -379,7 +330,8 @@ def test_the_second_decoder_is_another_network_on_the_same_data() -> None:
 
 def test_a_sweep_exchanges_words_for_such_as_lower_the_loss(encoder: Dediffusion, folders: dict[str, str]) -> None:
     decoder = FrozenDecoder.from_pretrained(folders["decoder"])
-    seen = draw_validation(encoder.clip, decoder, 3, most_objects=3, timesteps=(650, 1000))
+    samples = SceneData(held_out_objects=3).open(image_size=decoder.image_size).held_out(3)
+    seen = draw_validation(encoder.clip, decoder, samples, timesteps=(650, 1000))
     tasks, ids = dediffusion_search.draw_tasks(seen, 2, seed=1), encoder.vocabulary.ids
     assert all(not torch.equal(task.noise, seen.task.noise) for task in tasks)
     assert not torch.equal(tasks[0].timesteps, tasks[1].timesteps)

@@ -8,8 +8,10 @@ import pytest
 from textlens.errors import InputError
 from textlens.scenes.evals import language_model_answers as evaluation
 from textlens.scenes.evals.language_model_answers import Row
-from textlens.scenes.language_model.language_model import LanguageModelConfig, prepare_recipe
+from textlens.scenes.language_model.language_model import LanguageModelConfig, LanguageModelRecipe, LlamaSizes
+from textlens.scenes.language_model.prompts import PromptSettings
 from textlens.scenes.scene import held_out
+from textlens.train.engine.loop import LoopConfig
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +106,12 @@ def test_encoder_contexts(asked: list[evaluation.Asked], monkeypatch: pytest.Mon
 
 
 def test_a_folder_completes_prompts_in_order(tmp_path: Path) -> None:
-    llama = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
+    llama = LlamaSizes(32, 32, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1)
     config = LanguageModelConfig(
-        loop={"steps": 1, "batch_size": 1}, prompts={"scenes": 50}, llama=llama,
+        loop=LoopConfig(1, batch_size=1), prompts=PromptSettings(scenes=50), llama=llama,
         vocab_size=700, tokenizer_prompts=40, validation=1,
     )  # fmt: skip
-    prepare_recipe(config).save(tmp_path)
+    LanguageModelRecipe(config).save(tmp_path)
     prompts = ["Short answer:", "A much longer prompt than the first one.\nShort answer:", "Class:"]
     together = evaluation.folder_completer(tmp_path, max_tokens=3, batch_size=2)(prompts)
     assert together == [evaluation.folder_completer(tmp_path, max_tokens=3)([prompt])[0] for prompt in prompts]

@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 from textlens.errors import InputError
-from textlens.scenes.evals.coca_facts import pictures
 from textlens.scenes.evals.probe import (
     CROP,
     KINDS_JUDGED,
@@ -15,18 +14,20 @@ from textlens.scenes.evals.probe import (
     ProbeConfig,
     ProbeNet,
     ProbeRecipe,
+    ProbeTraining,
     _facts,
     cut_out,
     labels,
     load_probe,
     main,
-    train_probe,
 )
+from textlens.scenes.evals.testbed import pictures
 from textlens.scenes.facts import facts_of
 from textlens.scenes.scene import scene_at
 from textlens.scenes.world import BACKGROUNDS, COLOURS, NOUNS, PLACES, Scene, SceneObject
 from textlens.train.data.pixels import pixels
 from textlens.train.engine.loop import LoopConfig
+from textlens.train.engine.run import run
 
 TINY = ProbeConfig(channels=(4, 4, 4), hidden=8, background_hidden=4)
 
@@ -67,7 +68,7 @@ def test_half_an_answer_is_no_pair():
 
 
 def test_batch_is_of_the_train_split_and_follows_from_index_and_seed():
-    recipe = ProbeRecipe(TINY, 0)
+    recipe = ProbeRecipe(ProbeTraining(LoopConfig(1, 1), TINY))
     batch = recipe.batch([3, 4], 7)
     assert torch.equal(batch["pixels"], pixels(pictures([scene_at(3, "train", 7), scene_at(4, "train", 7)]), 64))
     assert torch.equal(batch["nouns"][1:], recipe.batch([4], 7)["nouns"])
@@ -76,7 +77,7 @@ def test_batch_is_of_the_train_split_and_follows_from_index_and_seed():
 def test_it_learns_colours_and_places_in_a_moment_and_is_saved_whole(tmp_path):
     config = ProbeConfig(channels=(8, 8, 8), hidden=32, background_hidden=16)
     loop = LoopConfig(steps=30, batch_size=32, learning_rate=1e-2, num_workers=0)
-    result = train_probe(config, loop, tmp_path / "run")
+    result = run(ProbeRecipe, ProbeTraining(loop, config), tmp_path / "run")
     assert result.finished
     assert result.evaluation["place"] > 0.9
     assert result.evaluation["colour"] > 0.6  # the best constant text has 0.4
@@ -90,11 +91,13 @@ def test_it_learns_colours_and_places_in_a_moment_and_is_saved_whole(tmp_path):
     assert [one.place for one in probe.facts(larger)] == [one.place for one in facts]
     assert probe.facts([]) == []
     record = json.loads((tmp_path / "run" / "model" / "training.json").read_text())
-    assert (record["recipe"], record["steps"], record["settings"]["hidden"]) == ("probe", 30, 32)
+    assert (record["recipe"], record["steps"], record["settings"]["probe"]["hidden"]) == ("probe", 30, 32)
 
 
 def test_new_weights_follow_from_the_seed_alone():
-    one, same, other = (ProbeRecipe(TINY, seed).net.state_dict() for seed in (1, 1, 2))
+    one, same, other = (
+        ProbeRecipe(ProbeTraining(LoopConfig(1, 1, seed=seed), TINY)).net.state_dict() for seed in (1, 1, 2)
+    )
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["noun.weight"], other["noun.weight"])
 

@@ -1,0 +1,77 @@
+"""Scenes as PNG files with JSON lines, or as a Hugging Face data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .captions import STYLES, captions
+from .questions import questions
+from .rendering import render
+from .scene import check_split, scene_at, scene_rng
+from .world import Scene
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def record(scene: Scene, image: str, split: str = "test", seed: int = 0, index: int = 0) -> dict[str, Any]:
+    """One line of `scenes.jsonl`: the scene's objects, a caption of every style and its questions, as plain JSON."""
+    rng = scene_rng(split, seed, index, "captions")
+    texts = {style: captions(scene, style, rng) for style in STYLES}
+    asked = questions(scene, scene_rng(split, seed, index, "questions"))
+    objects = [{"noun": t.noun, "colour": t.colour, "size": t.size, "place": t.place} for t in scene.objects]
+    return {
+        "image": image,
+        "background": scene.background,
+        "objects": objects,
+        "captions": texts,
+        "questions": [asdict(question) | {"answers": list(question.answers)} for question in asked],
+    }
+
+
+def write_scenes(
+    number: int, out: Path, split: str = "test", seed: int = 0, size: int = 64
+) -> Iterator[dict[str, Any]]:
+    """Write `number` PNG files and `scenes.jsonl` into the folder `out`; yields each record once it is written."""
+    from PIL import Image
+
+    check_split(split)
+    if number < 1 or size < 1:
+        raise InputError(f"{number} scenes of {size} px were asked for: expected at least 1 of at least 1 px")
+    out.mkdir(parents=True, exist_ok=True)
+    digits = max(5, len(str(number - 1)))
+    with (out / "scenes.jsonl").open("w", encoding="utf-8") as lines:
+        for index in range(number):
+            scene = scene_at(index, split, seed)
+            row = record(scene, f"{index:0{digits}d}.png", split, seed, index)
+            Image.fromarray(render(scene, size)).save(out / row["image"])
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            yield row
+
+
+def scenes_dataset(number: int, split: str = "train", seed: int = 0, size: int = 64) -> Dataset:
+    """`number` scenes as a Hugging Face data set: the columns of `record`, with `image` as pictures."""
+    from datasets import Dataset, Features, Image, Value
+
+    text = Value("string")
+    features = Features(
+        image=Image(),
+        background=text,
+        objects=[{"noun": text, "colour": text, "size": text, "place": text}],
+        captions=dict.fromkeys(STYLES, text),
+        questions=[{"question": text, "type": text, "answer": text, "answers": [text]}],
+    )
+
+    def rows() -> Iterator[dict[str, Any]]:
+        from PIL import Image as Picture
+
+        for index in range(number):
+            scene = scene_at(index, split, seed)
+            yield record(scene, "", split, seed, index) | {"image": Picture.fromarray(render(scene, size))}
+
+    return Dataset.from_generator(rows, features=features)
