@@ -124,7 +124,7 @@ def test_texts_alone_need_no_image_column(tmp_path):
     assert source.sample(0, 0, image=False).text in ("one", "two")
     with pytest.raises(InputError, match="for its texts alone"):
         source.sample(0, 0)
-    with pytest.raises(InputError, match="data.image to 'text'"):
+    with pytest.raises(InputError, match=r"data\.image to 'text'"):
         opened(spec.rename(tmp_path / "again"), image="number")
 
 
