@@ -27,7 +27,7 @@ class FileData:
     """
 
     source: str
-    image: str = "image"  # image column; in shards the file endings, "jpg" alone or "jpg;png"
+    image: str | None = "image"  # image column; in shards the file endings, "jpg" or "jpg;png"; None: texts alone
     text: str = "text"  # text column; in shards "txt", or a field of the JSON file: "json:captions"
     split: str = "train"  # of a hub data set; "#split" behind a source names its own
     held_out: str | None = None  # a source in the same format for validation, such as "webdataset:val-*.tar"
@@ -60,9 +60,9 @@ class FileData:
         items: Items
         if kind in ("webdataset", "texts") and ("://" in path or path.startswith("pipe:")):
             raise InputError(f"{spec} is not on this machine; {kind}: reads local files: download them first")
+        if not texts and (kind == "texts" or self.image is None):
+            raise InputError(f"{spec} is read for its texts alone; expected a source with images")
         if kind == "texts":
-            if not texts:
-                raise InputError(f"{spec} holds texts alone; expected a source with images")
             items = TextItems(spec, self.text, share)
         elif kind == "webdataset":
             window = self.shuffle_buffer
@@ -93,6 +93,8 @@ class FileSource(DataSource):
         return self._order(index, seed) if self._order else epoch_position(index, self.size, seed)
 
     def read(self, row: int, index: int, seed: int, *, image: bool = True) -> Sample:
+        if image and not self._items.has_images:
+            raise InputError(f"{self._items.name} is read for its texts alone; expected a source with images")
         item = self._items.read(self._items.split.position(row), image=image, text=self._texts)
         texts = item.captions() if self._texts else ()
         text = sample_rng(seed, index).choice(texts) if texts else ""

@@ -24,17 +24,17 @@ _ROWS = 1 << 12  # read at once, in order
 
 
 class DatasetItems(Items):
-    """The rows of a data set with an image column and, where texts are needed, a text column."""
+    """The rows of a data set with an image column, a text column, or both."""
 
-    def __init__(self, spec: str, *, image: str, text: str | None, split: str, held_out_share: float) -> None:
-        """image, text: names of columns. split: unless `spec` ends with "#split"."""
+    def __init__(self, spec: str, *, image: str | None, text: str | None, split: str, held_out_share: float) -> None:
+        """image, text: names of columns, None where none is read. split: unless `spec` ends with "#split"."""
         self.name = spec
         source, _, own_split = spec.partition("#")
         dataset = load_rows(source, own_split or split)
         self._folder = _folder(source)
-        self._image, self._text = image, text
+        self._image, self._text, self.has_images = image, text, image is not None
         self._check_columns(dataset)
-        self._rows = dataset.select_columns(list(dict.fromkeys([image, text] if text else [image]))).with_format(
+        self._rows = dataset.select_columns(list(dict.fromkeys(name for name in (image, text) if name))).with_format(
             "arrow"
         )
         self._texts = self._rows.select_columns([text]) if text else None
@@ -47,7 +47,7 @@ class DatasetItems(Items):
 
     def read(self, position: int, *, image: bool = True, text: bool = True) -> RawItem:
         table = self._rows[position]
-        paths = _paths(table[self._image])
+        paths = _paths(table, self._image)
         path = paths[0].as_py() if paths is not None else None
         key = self._found(path) if path else f"{self.name}: row {position}"
         words = table[self._text][0].as_py() if text and self._text else None
@@ -79,7 +79,7 @@ class DatasetItems(Items):
         for first in range(0, len(self), _ROWS):
             stop = min(first + _ROWS, len(self))
             numbers = mixed(np.arange(first, stop, dtype=np.uint32))
-            paths = _paths(self._rows[first:stop][self._image])
+            paths = _paths(self._rows[first:stop], self._image)
             if paths is None:
                 yield numbers
                 continue
@@ -95,6 +95,8 @@ class DatasetItems(Items):
             others = ", ".join(f"{name} ({_shown(schema.field(name).type)})" for name in schema.names) or "none"
             able = [name for name in schema.names if fits(schema.field(name).type)]
             fix = f"set data.{setting} to {' or '.join(map(repr, able))}" if able else f"none of them holds {setting}s"
+            if not able and setting == "image":
+                fix += "; for texts alone set it to null"
             if column not in schema.names:
                 raise InputError(f"{self.name} has no column {column!r}; it has {others}: {fix}")
             if column not in able:
@@ -145,8 +147,11 @@ def _folder(source: str) -> str:
     return path if os.path.isdir(path) else os.path.dirname(local_files(path)[0])
 
 
-def _paths(images: pa.ChunkedArray) -> pa.ChunkedArray | None:
+def _paths(table: pa.Table, column: str | None) -> pa.ChunkedArray | None:
     """The paths in an image column, where it has some."""
+    if column is None:
+        return None
+    images = table[column]
     if pa.types.is_struct(images.type) and images.type.get_field_index("path") >= 0:
         return pc.struct_field(images, "path")
     return images if _is_text(images.type) else None

@@ -39,8 +39,6 @@ class TextItems(Items):
         return len(self._texts)
 
     def read(self, position: int, *, image: bool = True, text: bool = True) -> RawItem:
-        if image:
-            raise InputError(f"{self.name} holds texts alone; expected a source with images")
         file = int(np.searchsorted(self._starts, position, side="right")) - 1
         line = position - self._starts[file] + self._first_line
         return RawItem(f"{self._files[file]}: line {line}", None, self._texts[position])

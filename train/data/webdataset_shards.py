@@ -32,16 +32,17 @@ _SCANNERS = 8  # threads that read headers
 class ShardItems(Items):
     """The samples of "webdataset:shards/*.tar", in order of the shards."""
 
-    def __init__(self, spec: str, *, image: str, text: str | None, held_out_share: float, window: int) -> None:
+    def __init__(self, spec: str, *, image: str | None, text: str | None, held_out_share: float, window: int) -> None:
         """image: endings, "jpg;png", or the column's usual name for all known ones. text: an ending, "json:FIELD", or
-        the column's usual name for KEY.txt or else KEY.json; None where none is needed. window: samples that are
+        the column's usual name for KEY.txt or else KEY.json. None where none is read. window: samples that are
         read in mixed order."""
         self.name = spec
         self._paths = local_files(spec.partition(":")[2], ".tar")
-        self._needs_text = text is not None
+        self.has_images, self._has_texts = image is not None, text is not None
         ending, _, self._field = (text or "").partition(":")
         known = ("txt", "json") if text == "text" else (ending,) if text else ()
-        self._endings = Endings(_IMAGES if image == "image" else tuple(image.lower().split(";")), known)
+        images = _IMAGES if image == "image" else tuple((image or "").lower().split(";"))
+        self._endings = Endings(images if image else (), known)
         counts = self._scan(held_out_share)
         self.shards = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         open_shards = min(256, 4 + window * len(counts) // max(1, sum(counts)))
@@ -107,8 +108,12 @@ class ShardItems(Items):
         return shard_index(path, self._endings)
 
     def _check_found(self, images: int, texts: int) -> None:
-        for setting, found, endings in (("image", images, self._endings.image), ("text", texts, self._endings.text)):
-            if not found and (setting == "image" or self._needs_text):
+        wanted = (
+            (self.has_images, "image", images, self._endings.image),
+            (self._has_texts, "text", texts, self._endings.text),
+        )
+        for needed, setting, found, endings in wanted:
+            if needed and not found:
                 there = ", ".join(member_endings(self._paths[0])) or "nothing"
                 raise InputError(
                     f"{self.name}: no sample has a member that ends in {' or '.join(endings)}; {self._paths[0]} has "

@@ -117,6 +117,17 @@ def test_images_alone_need_no_text_column(photos):
         opened(f"imagefolder:{photos}")
 
 
+def test_texts_alone_need_no_image_column(tmp_path):
+    spec = saved(tmp_path, {"text": ["one", "two"], "number": [1, 2]})
+    source = opened(spec, image=None)
+    assert sorted(source.captions()) == ["one", "two"]
+    assert source.sample(0, 0, image=False).text in ("one", "two")
+    with pytest.raises(InputError, match="for its texts alone"):
+        source.sample(0, 0)
+    with pytest.raises(InputError, match=r"data\.image to 'text'"):
+        opened(spec.rename(tmp_path / "again"), image="number")
+
+
 def test_splits_of_a_saved_data_set(tmp_path, png):
     parts = {name: Dataset.from_dict({"image": [png(0)] * 2, "text": [f"of {name}"] * 2}) for name in ("train", "val")}
     DatasetDict(parts).save_to_disk(str(tmp_path))

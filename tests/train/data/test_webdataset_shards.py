@@ -96,6 +96,11 @@ def test_images_alone_need_no_texts(tmp_path, write_tar, png):
     assert one_sample(tmp_path, write_tar, png, {}, texts=False).texts == ()
 
 
+def test_texts_alone_need_no_images(tmp_path, write_tar):
+    source = opened(write_tar(tmp_path / "a.tar", {"a.txt": b"one", "b.txt": b"two"}), image=None)
+    assert list(source.captions()) == ["one", "two"]
+
+
 def test_unreadable_samples_are_named_by_shard_and_key(tmp_path, write_tar, png):
     members = {"good.jpg": png(0), "good.txt": b"good", "textless.jpg": png(1), "imageless.txt": b"no image"}
     members |= {"empty.jpg": png(2), "empty.txt": b" \n", "half.jpg": png(3)[:40], "half.txt": b"half an image"}
