@@ -27,11 +27,7 @@ class Convention:
     needs_value: bool = False
 
 
-def _as_it_is(answer: str) -> str:
-    return answer
-
-
-PLAIN = Convention("plain", _as_it_is)
+PLAIN = Convention("plain", str)
 _CAPITALS = 0.1  # share of made-up words that begin with one
 _MOST_NAMES = 40  # different answers in one prompt
 _KINDS_OF_PAIRS = (3, 5, 2)  # weights of those listed, two made-up words, and two letters or digits
@@ -99,30 +95,19 @@ def _initials(answer: str) -> str:
     return "".join(word[0] for word in answer.split())
 
 
-_FORMS: tuple[tuple[Callable[[str], str], ...], tuple[Callable[[str], str], ...]] = (
+_FORMS: tuple[Sequence[Callable[[str], str]], ...] = (  # training shows; held out
     (
-        lambda answer: answer[0],
-        lambda answer: answer[0].upper(),
-        lambda answer: answer[:3],
-        str.upper,
-        str.title,
-        _initials,
-        _spelled,
-        lambda answer: f"{answer} {answer}",
-        lambda answer: answer[-1],
+        *(lambda answer: answer[0], lambda answer: answer[0].upper(), lambda answer: answer[:3], str.upper, str.title),
+        *(_initials, _spelled, lambda answer: f"{answer} {answer}", lambda answer: answer[-1]),
     ),
     (lambda answer: answer[:2], lambda answer: _initials(answer).upper(), lambda answer: f"{answer} {answer} {answer}"),
 )
-_NUMBERS = (
-    (
-        ("one", "two", "three", "four"),
-        ("I", "II", "III", "IV"),
-        ("first", "second", "third", "fourth"),
-        ("a", "b", "c", "d"),
-        ("ONE", "TWO", "THREE", "FOUR"),
-        ("0", "1", "2", "3"),
-    ),
-    (("x", "xx", "xxx", "xxxx"), ("11", "22", "33", "44"), ("A", "B", "C", "D")),
+_NUMBERS = tuple(  # how one to four are written: training shows; held out
+    tuple(way.split() for way in ways)
+    for ways in (
+        ("one two three four", "I II III IV", "first second third fourth", "a b c d", "ONE TWO THREE FOUR", "0 1 2 3"),
+        ("x xx xxx xxxx", "11 22 33 44", "A B C D"),
+    )
 )
 
 

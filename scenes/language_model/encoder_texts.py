@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from ...errors import InputError
+from ...train.engine.settings import explained, settings
 from ..rendering import render
 from ..scene import scene_at
 
@@ -25,6 +27,15 @@ EncoderTexts = dict[int, dict[str, str]]
 """Scene number -> encoder's name -> its text."""
 
 
+@settings
+class EncoderText:
+    """A line of the file."""
+
+    scene: int
+    encoder: str
+    text: str
+
+
 def read_encoder_texts(path: Path) -> EncoderTexts:
     """All texts of a file, in its order. Raises `InputError` for a file or a line that cannot be read."""
     texts: EncoderTexts = {}
@@ -32,9 +43,13 @@ def read_encoder_texts(path: Path) -> EncoderTexts:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise InputError(f"cannot read encoder texts from {path}: {error}") from error
+    read = TypeAdapter(EncoderText).validate_json
     for number, line in enumerate(lines, 1):
-        scene, encoder, text = _fields(path, number, line)
-        texts.setdefault(scene, {})[encoder] = text
+        try:
+            one = read(line, strict=True)
+        except ValidationError as error:
+            raise InputError(f"{path}, line {number}: {explained(error, EncoderText)}") from None
+        texts.setdefault(one.scene, {})[one.encoder] = one.text
     if not texts:
         raise InputError(f"{path} holds no text; expected one JSON object per line")
     return texts
@@ -52,17 +67,6 @@ def encoder_texts(
         pictures = [Image.fromarray(render(scene_at(index, "train"), size)) for index in part]
         for index, description in zip(part, encoder.describe(pictures), strict=True):
             yield {"scene": index, "encoder": name, "text": description.text}
-
-
-def _fields(path: Path, number: int, line: str) -> tuple[int, str, str]:
-    try:
-        row = json.loads(line)
-        scene, encoder, text = row["scene"], row["encoder"], row["text"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}, line {number}: {error!r}; expected an object with scene, encoder, text") from error
-    if not isinstance(scene, int) or not isinstance(encoder, str) or not isinstance(text, str):
-        raise InputError(f"{path}, line {number} has {row}; expected a whole number and two texts")
-    return scene, encoder, text
 
 
 def main(

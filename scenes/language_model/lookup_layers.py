@@ -15,6 +15,7 @@ length, with the same share of one direction. The output layer keeps those it ha
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 OFFSETS = (1, 2, 3, 4)  # how many tokens away a neighbour may stand
 ASKED = 5  # how many tokens before its answer a question's last word stands: "star", "?", "\n", "Short", "answer", ":"
 LOOKUP_LAYERS = 2
+_LOOKED_BACK = (ASKED, *OFFSETS)  # a previous-token head for each
 _PREVIOUS = 45.0  # logit of the token that a previous-token head looks for
 _MATCH = 30.0  # logit of a token that is the same
 _APART = 12.0  # how much lower it is in the question itself
@@ -47,6 +49,20 @@ _LENGTHS = 3.0  # what equal lengths weigh beside unlike directions
 _NAMING_RATE = 0.02  # learning rate
 
 
+@dataclass(frozen=True)
+class _Directions:
+    """Of the residual stream, as (rows, width) where they are several."""
+
+    turns: Tensor  # (dim / 2,) radians a token, by pair of a head's dimensions
+    slow: Tensor  # (kept,) the dimensions of a head that turn slowly: those tell content
+    size: Tensor  # () root mean square of embeddings
+    tokens: Tensor  # (V, width) new embeddings, of size 1
+    constant: Tensor  # (width,) every token is 1 along it
+    rooms: dict[int, Tensor]  # offset -> (width, kept): where the neighbour that stands so far away is kept
+    name: Tensor  # (kept, width) what tells tokens apart
+    copied: Tensor  # (dim, width) what is copied of a token that is found
+
+
 @torch.no_grad()
 def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) -> LlamaForCausalLM:
     """The same model with two more layers before its own. counts: (V,) how often each token occurs in what the model
@@ -59,21 +75,22 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
 
     Raises `InputError` where the model is too small for that.
     """
+    directions, grown = _directions(llama, counts, seed), _grown(llama, seed)
+    grown.model.embed_tokens.weight.copy_(directions.size * directions.tokens)
+    for layer in grown.model.layers[:LOOKUP_LAYERS]:
+        attention = layer.self_attn
+        for module in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, layer.mlp.down_proj):
+            module.weight.zero_()
+    _look_back(grown.model.layers[0].self_attn, directions)
+    _look_up(grown.model.layers[1].self_attn, directions, grown.config.max_position_embeddings)
+    return grown
+
+
+def _grown(llama: LlamaForCausalLM, seed: int) -> LlamaForCausalLM:
+    """A copy with two new layers in front, and an output layer of its own."""
     from transformers import LlamaForCausalLM
 
     config = copy.deepcopy(llama.config)
-    heads, width = config.num_attention_heads, config.hidden_size
-    dim = config.head_dim or width // heads
-    base = config.to_dict()["rope_parameters"]["rope_theta"]
-    turns = base ** (-torch.arange(dim // 2) / (dim // 2))  # radians a token
-    slow = (torch.cat([turns, turns]) < _SLOW).nonzero().flatten()
-    offsets, kept = (ASKED, *OFFSETS), len(slow)
-    least = 1 + len(offsets) * kept + max(kept, dim)
-    if heads < len(offsets) or config.num_key_value_heads != heads or width < least:
-        raise InputError(
-            f"{heads} heads ({config.num_key_value_heads} of keys) over a width of {width} are too few for lookup "
-            f"layers; expected at least {len(offsets)}, each with its own keys, over a width of {least}"
-        )
     config.num_hidden_layers += LOOKUP_LAYERS
     config.tie_word_embeddings = False
     with torch.random.fork_rng():
@@ -84,7 +101,23 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
     for new, old in zip(grown.model.layers[LOOKUP_LAYERS:], llama.model.layers, strict=True):
         new.load_state_dict(old.state_dict())
     grown.lm_head.load_state_dict(llama.lm_head.state_dict())
+    return grown
 
+
+def _directions(llama: LlamaForCausalLM, counts: Tensor, seed: int) -> _Directions:
+    config = llama.config
+    heads, width = config.num_attention_heads, config.hidden_size
+    dim = config.head_dim or width // heads
+    base = config.to_dict()["rope_parameters"]["rope_theta"]
+    turns = base ** (-torch.arange(dim // 2) / (dim // 2))
+    slow = (torch.cat([turns, turns]) < _SLOW).nonzero().flatten()
+    kept = len(slow)
+    least = 1 + len(_LOOKED_BACK) * kept + max(kept, dim)
+    if heads < len(_LOOKED_BACK) or config.num_key_value_heads != heads or width < least:
+        raise InputError(
+            f"{heads} heads ({config.num_key_value_heads} of keys) over a width of {width} are too few for lookup "
+            f"layers; expected at least {len(_LOOKED_BACK)}, each with its own keys, over a width of {least}"
+        )
     embeddings, share = llama.model.embed_tokens.weight.float().cpu(), counts.clamp(max=_OFTEN) * (counts >= _SELDOM)
     share = (share / share.sum())[:, None]
     size = (embeddings.square().mean(1, keepdim=True).sqrt() * share).sum()
@@ -92,43 +125,43 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
     axes = torch.linalg.eigh(tokens.T @ (tokens * share)).eigenvectors
     # embeddings vary least along the first axes: one that all tokens share, from which heads tell positions, whatever
     # stands there, then rooms where neighbours are kept; a token is known by the axes that are left
-    shared, content = axes[:, 0], axes[:, 1 + len(offsets) * kept :]
-    rooms = {offset: axes[:, 1 + i * kept : 1 + (i + 1) * kept] for i, offset in enumerate(offsets)}
+    shared, content = axes[:, 0], axes[:, 1 + len(_LOOKED_BACK) * kept :]
+    rooms = {offset: axes[:, 1 + i * kept : 1 + (i + 1) * kept] for i, offset in enumerate(_LOOKED_BACK)}
     tokens = _normalized(_normalized(tokens @ content @ content.T) + _SHARED * shared)
-    grown.model.embed_tokens.weight.copy_(size * tokens)
-    constant = shared / (tokens @ shared).mean()
     generator = torch.Generator().manual_seed(seed)
-    name = _names(tokens @ content, share[:, 0], kept, generator) @ content.T  # (kept, width)
-    copied = _orthonormal(content.shape[1], dim, generator).T @ content.T  # (dim, width)
+    name = _names(tokens @ content, share[:, 0], kept, generator) @ content.T
+    copied = _orthonormal(content.shape[1], dim, generator).T @ content.T
+    return _Directions(turns, slow, size, tokens, shared / (tokens @ shared).mean(), rooms, name, copied)
 
-    previous, match = (layer.self_attn for layer in grown.model.layers[:LOOKUP_LAYERS])
-    for layer in grown.model.layers[:LOOKUP_LAYERS]:
-        attention = layer.self_attn
-        for module in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, layer.mlp.down_proj):
-            module.weight.zero_()
-    weights = torch.tensor(_PAIRS[: dim // 2])
-    for head, offset in enumerate(offsets):
-        peak = torch.polar(_PREVIOUS * weights / weights.sum(), -offset * turns[: len(weights)])
-        _prefer(previous, head, peak, constant)
+
+def _look_back(attention: LlamaAttention, to: _Directions) -> None:
+    """Write into each token, room by room, what stood before it."""
+    dim, kept, weights = attention.head_dim, len(to.slow), torch.tensor(_PAIRS[: attention.head_dim // 2])
+    for head, offset in enumerate(_LOOKED_BACK):
+        peak = torch.polar(_PREVIOUS * weights / weights.sum(), -offset * to.turns[: len(weights)])
+        _prefer(attention, head, peak, to.constant)
         rows = slice(head * dim, head * dim + kept)
-        previous.v_proj.weight[rows], previous.o_proj.weight[:, rows] = name, _ROOM * size * rooms[offset]
+        attention.v_proj.weight[rows], attention.o_proj.weight[:, rows] = to.name, _ROOM * to.size * to.rooms[offset]
 
+
+def _look_up(attention: LlamaAttention, to: _Directions, length: int) -> None:
+    """Go to where the word that was asked for stands elsewhere. length: the most tokens of a text."""
+    dim, kept, width = attention.head_dim, len(to.slow), len(to.constant)
     alike = (_MATCH * dim**0.5 / kept) ** 0.5
-    elsewhere = _elsewhere(turns[turns >= _SLOW], config.max_position_embeddings)
-    for head in range(heads):
-        rows = slice(head * dim, (head + 1) * dim)
-        _prefer(match, head, elsewhere, constant)
-        match.q_proj.weight[head * dim + slow] = alike * rooms[ASKED].T / _ROOM
+    elsewhere = _elsewhere(to.turns[to.turns >= _SLOW], length)
+    for head in range(attention.config.num_attention_heads):
+        rows, slow = slice(head * dim, (head + 1) * dim), head * dim + to.slow
+        _prefer(attention, head, elsewhere, to.constant)
+        attention.q_proj.weight[slow] = alike * to.rooms[ASKED].T / _ROOM
         if head < len(OFFSETS):
-            match.k_proj.weight[head * dim + slow] = alike * rooms[OFFSETS[head]].T / _ROOM
-            read, written = copied, copied.T * (width / dim) ** 0.5
+            attention.k_proj.weight[slow] = alike * to.rooms[OFFSETS[head]].T / _ROOM
+            read, written = to.copied, to.copied.T * (width / dim) ** 0.5
         else:
-            match.k_proj.weight[head * dim + slow] = alike * name
-            before = rooms[OFFSETS[(head - len(OFFSETS)) % len(OFFSETS)]].T / _ROOM
+            attention.k_proj.weight[slow] = alike * to.name
+            before = to.rooms[OFFSETS[(head - len(OFFSETS)) % len(OFFSETS)]].T / _ROOM
             read = torch.cat([before, torch.zeros(dim - kept, width)])
-            written = torch.cat([name.T, torch.zeros(width, dim - kept)], 1) * (width / kept) ** 0.5
-        match.v_proj.weight[rows], match.o_proj.weight[:, rows] = read, _FOUND * size * written
-    return grown
+            written = torch.cat([to.name.T, torch.zeros(width, dim - kept)], 1) * (width / kept) ** 0.5
+        attention.v_proj.weight[rows], attention.o_proj.weight[:, rows] = read, _FOUND * to.size * written
 
 
 def _normalized(tokens: Tensor) -> Tensor:

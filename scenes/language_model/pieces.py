@@ -38,25 +38,12 @@ def train_sentencepiece(prompts: Iterable[str], vocab_size: int = 2048) -> Sente
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_lines(prompts),
-            model_writer=model,
-            model_type="bpe",
-            vocab_size=vocab_size,
-            normalization_rule_name="identity",
-            remove_extra_whitespaces=False,
-            add_dummy_prefix=False,
-            byte_fallback=True,
-            split_digits=True,
-            required_chars=_ASCII,
-            character_coverage=0.9999,
-            max_sentence_length=100_000,
-            num_threads=1,
-            unk_id=UNK_ID,
-            bos_id=BOS_ID,
-            eos_id=EOS_ID,
-            pad_id=-1,
-            minloglevel=2,
-        )
+            sentence_iterator=_lines(prompts), model_writer=model, model_type="bpe", vocab_size=vocab_size,
+            normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False,
+            byte_fallback=True, split_digits=True, required_chars=_ASCII, character_coverage=0.9999,
+            max_sentence_length=100_000, num_threads=1, minloglevel=2,
+            unk_id=UNK_ID, bos_id=BOS_ID, eos_id=EOS_ID, pad_id=-1,
+        )  # fmt: skip
     except RuntimeError as error:
         raise InputError(f"cannot learn {vocab_size} pieces: {error}; give more prompts or lower vocab_size") from error
     return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
@@ -83,19 +70,10 @@ def llama_tokenizer(pieces: SentencePieceProcessor, max_length: int) -> LlamaTok
 
     vocab = {pieces.id_to_piece(i): i for i in range(pieces.get_piece_size())}
     return LlamaTokenizer(
-        vocab=vocab,
-        merges=_merges(vocab),
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="</s>",
-        add_bos_token=True,
-        add_eos_token=False,
-        add_prefix_space=False,
-        split_special_tokens=True,
-        clean_up_tokenization_spaces=False,
-        model_max_length=max_length,
-    )
+        vocab=vocab, merges=_merges(vocab), unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>",
+        add_bos_token=True, add_eos_token=False, add_prefix_space=False, split_special_tokens=True,
+        clean_up_tokenization_spaces=False, model_max_length=max_length,
+    )  # fmt: skip
 
 
 def load_sentencepiece(folder: Path) -> SentencePieceProcessor:

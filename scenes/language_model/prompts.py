@@ -21,7 +21,6 @@ from ...train.engine.recipe import Count
 from ...train.engine.settings import settings
 from ..captions import STYLES
 from ..questions import TYPES
-from ..world import SPLITS
 from .contexts import BLANK, Pool, View, draw_view
 from .conventions import FAMILIES, PLAIN
 from .encoder_texts import EncoderTexts
@@ -121,13 +120,6 @@ class LanguagePrompts:
     encoder_texts: EncoderTexts = field(default_factory=dict, repr=False)
     split: str = "train"
 
-    def __post_init__(self) -> None:
-        if self.split not in SPLITS or (self.encoder_texts and self.split != "train"):
-            raise InputError(
-                f"got split {self.split!r}{' with encoder texts' if self.encoder_texts else ''}; expected one of "
-                f"{', '.join(SPLITS)}, and encoder texts for train alone"
-            )
-
     def example(
         self, index: int, seed: int, *, length: Callable[[str], int] = len, max_length: int | None = None
     ) -> Example:
@@ -143,10 +135,6 @@ class LanguagePrompts:
     def mapped(self, index: int, seed: int, family: str, num_shots: int = 4) -> tuple[Example, Example]:
         """A question whose answer has a convention that training never shows: with shots that tell it, and without any.
         Every image has its descriptive caption as context."""
-        if family not in FAMILIES or num_shots < 1:
-            raise InputError(
-                f"got family {family!r}, {num_shots} shots; expected one of {', '.join(FAMILIES)}, at least 1"
-            )
         rng = sample_rng(seed, index, stream=FAMILIES.index(family) + 1)
         task = ask(rng, View(self._pool, ("descriptive",), False, rng), family, num_shots, held_out=True)
         return _example(task, task.items[:-1]), _example(task, ())
