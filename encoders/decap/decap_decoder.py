@@ -45,8 +45,9 @@ class DecapDecoder(nn.Module):
         max_tokens: start and end token included; `ids` begin with the start token if the model wrote one.
         Raises `InputError` for NaN embeddings and settings out of range.
 
-        `search`, not `GPT2LMHeadModel.generate`: with the small DeCap that takes 1.25 (batch 1) and 1.6 (32) times as
-        long greedy, 1.3 and 1.9 times with 3 beams, same words (`python benchmarks/decap.py generate`, one thread).
+        `search`, not `GPT2LMHeadModel.generate`, which for the small DeCap's same words takes, greedy and with 3 beams,
+        1.7 to 1.8 and 2.0 to 2.2 times as long at batch 32, but only 1.2 and 1.3 to 1.4 times at batch 1 (one thread,
+        two runs of `python benchmarks/decap.py generate --repeats 9`).
         """
         check_range("max_tokens", max_tokens, 1, self.decoder.config.n_positions)
         check_range("num_beams", num_beams, 1)

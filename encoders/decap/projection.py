@@ -2,7 +2,7 @@
 
 DeCap's formula (Li et al., ICLR 2023, arXiv 2303.03032, eq. 2), by the one-pass softmax of Milakov and Gimelshein
 (arXiv 1805.02867). Not by torch's `scaled_dot_product_attention`, which needs a copy of the memory in fp32: for 100,000
-entries it takes 6.8 times as long with 1 query, 1.9 with 32, 1.1 with 256 (`benchmarks/decap.py attention`).
+entries it takes 7 times as long with 1 query, 1.8 with 32, 1.2 with 256 (`benchmarks/decap.py attention`, one thread).
 """
 
 from __future__ import annotations
