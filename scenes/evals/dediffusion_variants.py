@@ -141,10 +141,8 @@ def main(
     """Compare encoders, or one encoder's texts cut to several lengths, by what they say and what is drawn from them."""
     if plot_out:
         check_output(plot_out)
-    counts, folders = (
-        numbers(tokens, int) if tokens else [],
-        named_folders(encoders or [f"De-Diffusion={DEFAULT_ENCODER}"]),
-    )
+    counts = numbers(tokens, int) if tokens else []
+    folders = named_folders(encoders or [f"De-Diffusion={DEFAULT_ENCODER}"])
     loaded = {name: Dediffusion.from_pretrained(folder, device=device()) for name, folder in folders.items()}
     captioner = CocaCaptioner(Clip.from_pretrained(clip, device=device()))
     drawer = Drawer(Redrawer.from_pretrained(decoder), steps) if decoder else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count, islice
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -77,9 +76,9 @@ def floor_scores(scenes: Sequence[Scene]) -> dict[str, Score]:
     return constant_text_floor([facts_of(scene) for scene in scenes])
 
 
-def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
-    """["NAME=FOLDER", ...] -> {name: folder}."""
+def named_folders(arguments: Sequence[str]) -> dict[str, str]:
+    """["NAME=FOLDER", ...] -> {name: folder or hub id}."""
     pairs = [argument.partition("=") for argument in arguments]
     if bad := [whole for whole, (name, _, folder) in zip(arguments, pairs, strict=True) if not (name and folder)]:
         raise InputError(f"got {bad[0]!r}; expected NAME=FOLDER")
-    return {name: Path(folder) for name, _, folder in pairs}
+    return {name: folder for name, _, folder in pairs}
