@@ -170,9 +170,8 @@ def main(
     typer.echo(table("temperature", temperature_curve(decap, test)) + "\n")
     typer.echo(table("memory size", size_curve(decap, space, test, memory)) + "\n")
     typer.echo(table("other memories", other_memories(decap, space, test, memory)) + "\n")
-    others = [
-        (name, Decap.from_pretrained(Path(path), clip=space)) for name, path in named_folders(variant or []).items()
-    ]
+    folders = named_folders(variant or [])
+    others = [(name, Decap.from_pretrained(Path(path), clip=space)) for name, path in folders.items()]
     if others:
         rows = [described(one, test, name, strategy="pd") for name, one in [("this one", decap), *others]]
         typer.echo(table("training", rows) + "\n")
