@@ -19,3 +19,9 @@ def unsendable(text: str, what: str = "the prompt") -> str | None:
         half = ascii(text[error.start])
         return f"{what} cannot be sent: character {error.start + 1}, {half}, is half of a surrogate pair; leave it out"
     return None
+
+
+def check_range(name: str, value: float, low: float, high: float | None = None) -> None:
+    """Raise `InputError` unless `low` <= `value` <= `high` (None: no upper limit)."""
+    if not low <= value <= (value if high is None else high):
+        raise InputError(f"{name} is {value}; expected {low} {'or more' if high is None else f'to {high}'}")

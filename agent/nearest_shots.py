@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..encoders.images import load_image
 from ..errors import InputError
-from ..prompting.shots import select_shots
+from ..prompting.fewshot import select_shots
 from ..prompting.templates import Shot
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
-"""DeCap against the official algorithm, written plainly: decoding, projection onto the memory, training.
+"""DeCap against the official algorithm, written plainly: decoding, projection onto the memory, training. And our code
+against the library's: `generate` (transformers' `generate(inputs_embeds=...)`), `attention` (torch's attention).
 
-    python benchmarks/decap.py [decoding] [projection] [training] [--quick] [--json]
+    python benchmarks/decap.py [decoding] [projection] [training] [generate] [attention] [--quick] [--json]
 
 Random weights of the official size (GPT-2 of 4 layers, width 768, 50,257 tokens; CLIP ViT-B/32). They hardly ever
 write an end token, so that all captions have `--max-tokens` tokens. Both sides run in one call, on the same inputs.
@@ -10,14 +11,14 @@ Peak memory is read from /proc (Linux).
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,9 @@ import numpy as np
 import torch
 from textlens.encoders.decap.decap_decoder import DecapDecoder
 from textlens.encoders.decap.projection import project
-from textlens.train.decap import IGNORED, _padded
-from torch import Tensor, nn
+from textlens.encoders.registry import load_encoder
+from textlens.train.data.caption_ids import IGNORED, padded
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import GPT2Config
 
@@ -72,6 +74,10 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
+def compared(name: str, ours: float, official: float) -> dict:
+    return {name: round(ours, 2), f"official_{name}": round(official, 2), "ratio": round(ours / official, 2)}
+
+
 # --- decoding ---------------------------------------------------------------------------------------------------------
 
 
@@ -90,24 +96,21 @@ def official_decoding(model: DecapDecoder, embedding: Tensor, max_tokens: int) -
     return tuple(i for i in ids if i != END)
 
 
-def decoding(sizes: Sizes, max_tokens: int, repeats: int) -> list[dict]:
+def decoding(sizes: Sizes, max_tokens: int, repeats: int) -> Iterator[dict]:
     model = new_decoder(sizes).eval()
     embeddings = F.normalize(torch.randn(64, sizes.embed_dim, generator=torch.Generator().manual_seed(1)), dim=-1)
     timed = embeddings[: 4 if sizes.width > 100 else 2]  # it has no batches: a few captions tell its speed
     expected = [official_decoding(model, row, max_tokens) for row in timed]
     official = len(timed) / seconds(lambda: [official_decoding(model, row, max_tokens) for row in timed], repeats)
-    rows = []
     for batch in (1, 64):
         parts = timed.split(1) if batch == 1 else embeddings.split(batch)
         found = [one.ids for part in parts for one in model.generate(part, max_tokens=max_tokens)]
         spent = seconds(lambda parts=parts: [model.generate(part, max_tokens=max_tokens) for part in parts], repeats)
-        ours = sum(map(len, parts)) / spent
-        row = {"what": "decoding", "batch": batch, "max_tokens": max_tokens, "captions_per_s": round(ours, 2)}
-        same = found[: len(expected)] == expected
-        rows.append(
-            row | {"official_captions_per_s": round(official, 2), "ratio": round(ours / official, 2), "same": same}
-        )
-    return rows
+        yield {
+            "what": "decoding", "batch": batch, "max_tokens": max_tokens,
+            **compared("captions_per_s", sum(map(len, parts)) / spent, official),
+            "same": found[: len(expected)] == expected,
+        }  # fmt: skip
 
 
 # --- projection -------------------------------------------------------------------------------------------------------
@@ -159,22 +162,83 @@ def machine_limits(quick: bool) -> tuple[float, float]:
     return bandwidth, 2 * side**3 / seconds(lambda: matrix @ matrix, 3)
 
 
-def projection(sizes: Sizes, repeats: int) -> list[dict]:
+def projection(sizes: Sizes, repeats: int) -> Iterator[dict]:
     bandwidth, peak = machine_limits(quick=sizes.width < 100)
+    for entries, batch in itertools.product(sizes.entries, sizes.batches):
+        ours, dense = (in_own_process(way, entries, batch, sizes.embed_dim, repeats) for way in ("ours", "dense"))
+        bound = max(2 * entries * sizes.embed_dim / bandwidth, 4 * batch * entries * sizes.embed_dim / peak)
+        yield {
+            "what": "projection", "entries": entries, "batch": batch,
+            "ms": round(1000 * ours["seconds"], 1), "dense_ms": round(1000 * dense["seconds"], 1),
+            "bound_ms": round(1000 * bound, 1), "of_bound": round(bound / ours["seconds"], 2),
+            "ratio": round(dense["seconds"] / ours["seconds"], 2),
+            "extra_mb": round(ours["extra_mb"]), "dense_extra_mb": round(dense["extra_mb"]),
+            "process_peak_mb": round(ours["peak_mb"]), "gb_per_s": round(bandwidth / 1e9, 1),
+            "gflop_per_s": round(peak / 1e9), "same": abs(ours["sum"] - dense["sum"]) < 1e-2,
+        }  # fmt: skip
+
+
+# --- libraries --------------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def transformers_generate(model: DecapDecoder, embeddings: Tensor, max_tokens: int, num_beams: int) -> list:
+    """Captions and their log probabilities by transformers alone."""
+    out = model.decoder.generate(
+        inputs_embeds=model.prefix(embeddings)[:, None],
+        attention_mask=torch.ones(len(embeddings), 1, dtype=torch.long),
+        max_new_tokens=max_tokens,
+        num_beams=num_beams,
+        do_sample=False,
+        early_stopping=num_beams > 1,
+        eos_token_id=model.end_id,
+        pad_token_id=model.end_id,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    beams = out.beam_indices if num_beams > 1 else None
+    scores = model.decoder.compute_transition_scores(
+        out.sequences, out.scores, beams, normalize_logits=num_beams == 1
+    ).tolist()
+    ids = [tuple(i for i in row if i != model.end_id) for row in out.sequences.tolist()]
+    return [(row, sum(score[: len(row) + 1])) for row, score in zip(ids, scores, strict=True)]
+
+
+def generate(repeats: int) -> list[dict]:
+    """The small DeCap that comes along, on entries of its memory: captions that end at different lengths."""
+    decap = load_encoder("decap", device="cpu")
+    order = torch.randperm(len(decap.memory), generator=torch.Generator().manual_seed(0))
+    embeddings, most = decap.memory.embeddings[order[:32]].float(), decap.config.max_tokens
     rows = []
-    for entries in sizes.entries:
-        for batch in sizes.batches:
-            ours, dense = (in_own_process(way, entries, batch, sizes.embed_dim, repeats) for way in ("ours", "dense"))
-            bound = max(2 * entries * sizes.embed_dim / bandwidth, 4 * batch * entries * sizes.embed_dim / peak)
-            rows.append({
-                "what": "projection", "entries": entries, "batch": batch,
-                "ms": round(1000 * ours["seconds"], 1), "dense_ms": round(1000 * dense["seconds"], 1),
-                "bound_ms": round(1000 * bound, 1), "of_bound": round(bound / ours["seconds"], 2),
-                "ratio": round(dense["seconds"] / ours["seconds"], 2),
-                "extra_mb": round(ours["extra_mb"]), "dense_extra_mb": round(dense["extra_mb"]),
-                "process_peak_mb": round(ours["peak_mb"]), "gb_per_s": round(bandwidth / 1e9, 1),
-                "gflop_per_s": round(peak / 1e9), "same": abs(ours["sum"] - dense["sum"]) < 1e-2,
-            })  # fmt: skip
+    for batch, num_beams in itertools.product((1, 32), (1, 3)):
+        part = embeddings[:batch]
+        ways = {
+            "ours": lambda part=part, k=num_beams: decap.decoder.generate(part, max_tokens=most, num_beams=k),
+            "transformers": lambda part=part, k=num_beams: transformers_generate(decap.decoder, part, most, k),
+        }
+        same = [one.ids for one in ways["ours"]()] == [ids for ids, _ in ways["transformers"]()]
+        ours, theirs = (1000 * seconds(way, repeats) for way in ways.values())
+        row = {"what": "generate", "batch": batch, "num_beams": num_beams, "ms": round(ours, 1)}
+        rows.append(row | {"transformers_ms": round(theirs, 1), "ratio": round(theirs / ours, 2), "same": same})
+    return rows
+
+
+def attention(sizes: Sizes, repeats: int) -> list[dict]:
+    """Projection by `scaled_dot_product_attention`, over the memory in fp32."""
+    entries, rows = sizes.entries[1], []
+    memory = F.normalize(torch.randn(entries, sizes.embed_dim), dim=-1).half()
+
+    def by_torch(queries: Tensor) -> Tensor:
+        keys = memory.float()[None]
+        return F.normalize(F.scaled_dot_product_attention(queries[None], keys, keys, scale=100.0)[0], dim=-1)
+
+    for batch in (1, 32, 256):
+        queries = F.normalize(torch.randn(batch, sizes.embed_dim), dim=-1)
+        same = torch.allclose(project(queries, memory, 0.01).embeddings, by_torch(queries), rtol=0, atol=1e-5)
+        ours = 1000 * seconds(lambda queries=queries: project(queries, memory, 0.01), repeats)
+        theirs = 1000 * seconds(lambda queries=queries: by_torch(queries), repeats)
+        row = {"what": "attention", "entries": entries, "batch": batch, "ms": round(ours, 1)}
+        rows.append(row | {"torch_ms": round(theirs, 1), "ratio": round(theirs / ours, 2), "same": same})
     return rows
 
 
@@ -200,61 +264,47 @@ def official_step(model: DecapDecoder, text_tower: Callable[[Tensor], Tensor], i
     prefix = model.prefix(features.float()).reshape(len(ids), 1, -1)
     inputs = torch.cat([prefix, model.decoder.transformer.wte(tokens)], dim=1)
     logits = model.decoder(inputs_embeds=inputs).logits[:, :-1]
-    return nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]), tokens.flatten(), ignore_index=0, label_smoothing=0.1
-    )
+    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), tokens.flatten(), ignore_index=0, label_smoothing=0.1)
 
 
 def our_step(model: DecapDecoder, embeddings: np.ndarray, ids: Tensor, lengths: Tensor, rows: slice) -> Tensor:
     """As `train.decap.DecapRecipe` does: cached embeddings, as long as the longest, the head for real tokens alone."""
-    inputs, labels = _padded(ids[rows], lengths[rows])
+    inputs, labels = padded(ids[rows], lengths[rows])
     counted = labels != IGNORED
     logits = model(torch.from_numpy(embeddings[rows].astype(np.float32)), inputs, counted).float()
     return F.cross_entropy(logits, labels[counted], label_smoothing=0.1)
 
 
-def training(sizes: Sizes, repeats: int, batch: int = 64) -> list[dict]:
+def training(sizes: Sizes, repeats: int, batch: int = 64) -> Iterator[dict]:
     from textlens.encoders.clip.clip import Clip
 
     clip = Clip.from_config(sizes.clip, name="random")
     model = new_decoder(sizes).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     ids, lengths = coco_like_ids(batch * sizes.steps)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "embeddings.npy"
-        np.save(path, F.normalize(torch.randn(len(ids), sizes.embed_dim), dim=-1).half().numpy())
-        embeddings = np.load(path, mmap_mode="r")
 
-        def speed(loss_of: Callable[[slice], Tensor]) -> float:
-            def steps() -> None:
-                for start in range(0, len(ids), batch):
-                    optimizer.zero_grad()
-                    loss_of(slice(start, start + batch)).backward()
-                    optimizer.step()
+    def speed(loss_of: Callable[[slice], Tensor]) -> float:
+        def steps() -> None:
+            for start in range(0, len(ids), batch):
+                optimizer.zero_grad()
+                loss_of(slice(start, start + batch)).backward()
+                optimizer.step()
 
-            return len(ids) / seconds(steps, repeats + 1)  # the first run warms up
+        return len(ids) / seconds(steps, repeats + 1)  # the first run warms up
 
-        def bf16(rows: slice) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16):
-                return our_step(model, embeddings, ids, lengths, rows)
-
-        official = speed(lambda rows: official_step(model, clip.model.encode_text, ids[rows]))
-        ways = {"fp32": lambda rows: our_step(model, embeddings, ids, lengths, rows), "bf16": bf16}
-        found = {name: speed(loss_of) for name, loss_of in ways.items()}
-    return [
-        {"what": "training", "batch": batch, "precision": name, "captions_per_s": round(ours, 1),
-         "official_captions_per_s": round(official, 1), "ratio": round(ours / official, 2)}
-        for name, ours in found.items()
-    ]  # fmt: skip
-
-
-# --- command line -----------------------------------------------------------------------------------------------------
+    embeddings = F.normalize(torch.randn(len(ids), sizes.embed_dim), dim=-1).half().numpy()
+    official = speed(lambda rows: official_step(model, clip.model.encode_text, ids[rows]))
+    for precision in ("fp32", "bf16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            ours = speed(lambda rows: our_step(model, embeddings, ids, lengths, rows))
+        row = compared("captions_per_s", ours, official)
+        yield {"what": "training", "batch": batch, "precision": precision, **row}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("decoding", "projection", "training")
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[], help="all three unless named")
+    parts = ("decoding", "projection", "training", "generate", "attention")
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[], help="all unless named")
     parser.add_argument("--max-tokens", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3, help="the best of so many runs")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
@@ -271,12 +321,13 @@ def main() -> None:
         "decoding": lambda: decoding(sizes, args.max_tokens, args.repeats),
         "projection": lambda: projection(sizes, args.repeats),
         "training": lambda: training(sizes, args.repeats),
+        "generate": lambda: generate(args.repeats),
+        "attention": lambda: attention(sizes, args.repeats),
     }
     good = True
-    for part in args.parts or parts:
-        for row in run[part]():
-            good &= row.get("same", True)
-            print(json.dumps(row) if args.json else "  ".join(f"{k}={v}" for k, v in row.items()), flush=True)
+    for row in itertools.chain.from_iterable(run[part]() for part in args.parts or parts):
+        good &= row.get("same", True)
+        print(json.dumps(row) if args.json else "  ".join(f"{k}={v}" for k, v in row.items()), flush=True)
     sys.exit(0 if good else 1)
 
 

@@ -41,12 +41,14 @@ from textlens.encoders.dediffusion.vocabulary import Vocabulary
 from textlens.scenes.evals.redrawn import MOST_OBJECTS
 from textlens.scenes.evals.testbed import first_scenes, pictures
 from textlens.scenes.facts import score_texts
-from textlens.train.dediffusion.dediffusion import DediffusionRecipe, DediffusionTraining
-from textlens.train.dediffusion.frozen_decoder import Denoising
-from textlens.train.dediffusion.soft_tokens import mix, soft_embeddings, word_embeddings
-from textlens.train.engine.loop import LoopConfig
+from textlens.scenes.source import SceneData
+from textlens.train.dediffusion.decoder import Denoising
+from textlens.train.dediffusion.dediffusion import DediffusionRecipe
+from textlens.train.dediffusion.dediffusion_config import DediffusionTraining
+from textlens.train.dediffusion.soft_tokens import mix, soft_embeddings, token_embedding
+from textlens.train.engine.attention import attention_for_training
 from textlens.train.engine.optimizer import build_optimizer, trainable_parameters
-from textlens.train.engine.settings import read_settings
+from textlens.train.engine.settings import read_stages
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,7 +85,7 @@ def clip_tokenizer() -> object:
 def small_encoder(settings: DediffusionTraining) -> Dediffusion:
     clip = Clip.from_pretrained(settings.clip, device=DEVICE)
     embeddings = clip.model.text.token_embedding.weight
-    return Dediffusion.new(DediffusionConfig(**settings.encoder), clip, clip.tokenizer.tokenizer, embeddings)
+    return Dediffusion.new(settings.encoder, clip, clip.tokenizer.tokenizer, embeddings)
 
 
 def real_encoder() -> Dediffusion:
@@ -121,7 +123,7 @@ def encoder_speed(name: str, encoder: Dediffusion, images: int, batch: int, repe
 def pez(clip: Clip, pixels: Tensor, vocabulary: Vocabulary, length: int, steps: int) -> list[str]:
     """(B, 3, H, W) -> B texts of `length` words: of each image's, the best that came up."""
     tower = clip.model.text
-    words = word_embeddings(tower, vocabulary.ids).detach()  # (V, D)
+    words = token_embedding(tower).weight[vocabulary.ids].detach()  # (V, D)
     directions = F.normalize(words, dim=-1)
     drawn = torch.randint(len(words), (len(pixels), length), generator=torch.Generator().manual_seed(0))
     soft = words[drawn.to(words.device)].clone().requires_grad_()  # (B, N, D)
@@ -173,7 +175,7 @@ def against_pez(settings: DediffusionTraining, folder: Path, number: int, steps:
 
 
 def new_recipe(settings: DediffusionTraining, checkpointing: bool, cache: Path) -> DediffusionRecipe:
-    changed = replace(settings, source="scenes", scenes=0, gradient_checkpointing=checkpointing)
+    changed = replace(settings, data=SceneData(), cache_latents=False, gradient_checkpointing=checkpointing)
     recipe = DediffusionRecipe(changed, cache)
     recipe.model.to(DEVICE).train()
     recipe.decoder.to(DEVICE)
@@ -188,7 +190,7 @@ def new_batch(recipe: DediffusionRecipe, size: int) -> dict[str, Tensor]:
 
 def new_step(recipe: DediffusionRecipe, batch: dict[str, Tensor]) -> Callable[[], None]:
     """One whole training step."""
-    loop = LoopConfig(**recipe.config.loop)
+    loop = recipe.config.loop
     optimizer = build_optimizer(trainable_parameters(recipe.model), loop.optimizer, loop.learning_rate)
 
     def step() -> None:
@@ -206,14 +208,15 @@ def new_reference(recipe: DediffusionRecipe, batch: dict[str, Tensor]) -> Callab
     decoder, ids = recipe.decoder, recipe.vocabulary.ids
     shape = (len(batch["pixels"]), recipe.encoder.config.num_queries, len(ids))
     words = torch.randn(shape, device=DEVICE).softmax(-1)
-    embeddings = mix(words, word_embeddings(decoder.text_encoder, ids)).requires_grad_()
-    bf16 = LoopConfig(**recipe.config.loop).precision == "bf16"
+    embeddings = mix(words, decoder.token_embeddings[ids]).requires_grad_()
+    bf16 = recipe.config.loop.precision == "bf16"
     latents = batch["latents"]
     timesteps = torch.randint(*recipe.timesteps, (len(latents),), device=DEVICE)
 
     def step() -> None:
         task = Denoising(latents, torch.randn_like(latents), timesteps)
-        with torch.autocast(DEVICE, torch.bfloat16, enabled=bf16):
+        autocast = torch.autocast(DEVICE, torch.bfloat16, enabled=bf16)
+        with autocast, attention_for_training(latents.device):
             loss = task.losses(decoder, decoder.encode_soft(embeddings)).mean()
         torch.autograd.grad(loss, embeddings)
 
@@ -272,7 +275,7 @@ def main() -> None:
     parts = ("encoder", "pez", "training", "memory")
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[], help="all unless named")
     parser.add_argument(
-        "--config", type=Path, default=ROOT / "scenes/configs/dediffusion.yaml", help="of the training recipe"
+        "--config", type=Path, default=ROOT / "scenes/configs/dediffusion.yaml", help="of the recipe; its first stage"
     )
     parser.add_argument("--decoder", help="instead of the one that the settings name")
     parser.add_argument(
@@ -287,7 +290,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    settings = read_settings(DediffusionTraining, args.config)
+    settings = read_stages(args.config, Path("runs"))[0].settings(DediffusionTraining, args.config)
     settings = replace(settings, decoder=args.decoder or settings.decoder)
     if args.case is not None:
         print(json.dumps(memory_case(settings, args.batch_size, bool(args.case))))

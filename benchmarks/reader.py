@@ -39,7 +39,7 @@ from textlens.agent.models.transformers import InProcessModel
 from textlens.agent.reader.reading import is_longer
 from textlens.encoders.registry import WEIGHTS
 from textlens.errors import TextlensError
-from textlens.prompting.shots import select_shots
+from textlens.prompting.fewshot import select_shots
 from textlens.prompting.templates import Context, Shot
 from textlens.prompting.vqa import VQATemplate
 from textlens.scenes.captions import captions

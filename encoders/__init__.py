@@ -1,4 +1,4 @@
-"""Images to words: every encoder turns images into `Description`s. Import the modules; this one stays free of torch."""
+"""Encoders: image -> words. Import the modules; this one stays free of torch."""
 
 from .base import Description, Encoder
 

@@ -1,4 +1,4 @@
-"""What every encoder returns, and the one method that makes something an encoder."""
+"""The interface of every encoder, and what it returns."""
 
 from __future__ import annotations
 
@@ -12,23 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Description:
-    """The words for one image.
+    """The words for one image."""
 
-    text: what a language model reads.
-    tokens: the words or word pieces that `text` was decoded from, without special tokens.
-    encoder: the spec of the encoder that wrote it, such as "coca".
-    scores: figures of the encoder about this text, such as {"log_probability": -3.2}; empty where there are none.
-    """
-
-    text: str
-    tokens: tuple[str, ...]
-    encoder: str
-    scores: Mapping[str, float] = field(default_factory=dict)
+    text: str  # what a language model reads
+    tokens: tuple[str, ...]  # the words or word pieces of `text`, without special tokens
+    encoder: str  # spec of the encoder, such as "coca"
+    scores: Mapping[str, float] = field(default_factory=dict)  # such as {"log_probability": -3.2}
 
 
 class Encoder(Protocol):
     """Anything that turns images into words."""
 
     def describe(self, images: Sequence[Image]) -> list[Description]:
-        """Describe a batch of RGB images of any size; one `Description` each, in the same order."""
+        """One `Description` per RGB image (of any size), in order."""
         ...

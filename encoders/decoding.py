@@ -1,4 +1,8 @@
-"""Greedy and beam search over any decoder that takes one token per row and keeps what it has seen in a cache."""
+"""Batched greedy and beam search over any decoder with a KV cache.
+
+Ours, because open_clip's `generate` has no cache, and that of transformers keeps finished rows in the batch: see the
+figures in `coca.coca_decoder` and `decap.decap_decoder`.
+"""
 
 from __future__ import annotations
 
@@ -8,50 +12,44 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-
 
 class StepDecoder(Protocol):
-    """An autoregressive decoder with a cache. Its rows are images x beams, the beams of one image side by side."""
+    """An autoregressive decoder with a cache. Rows (R) are images x beams, the beams of an image side by side."""
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Feed one token per row, (R,) int64, and get the logits of the next, (R, V)."""
+        """One token per row, (R,) int64 -> logits of the next, (R, V)."""
         ...
 
     def select_images(self, images: Tensor) -> None:
-        """Keep only these images, (I,) int64, with all of their beams."""
+        """Keep these images alone, (I,) int64, with all their beams."""
         ...
 
     def select_beams(self, rows: Tensor) -> None:
-        """Row i continues from what row `rows[i]` has seen, (R,) int64; never from another image's row."""
+        """Row i continues row `rows[i]`, (R,) int64, a row of the same image."""
         ...
 
 
 @dataclass(frozen=True)
 class Search:
-    """How to decode.
+    """Settings of the search."""
 
-    bos_id: fed first. end_ids: any of these ends a text. max_tokens: new tokens at most, the end token included.
-    min_tokens: no end token before this many words. num_beams: 1 is greedy.
-    """
-
-    bos_id: int
-    end_ids: tuple[int, ...]
-    max_tokens: int
-    min_tokens: int = 0
-    num_beams: int = 1
+    bos_id: int  # fed first
+    end_ids: tuple[int, ...]  # any of these ends a text
+    max_tokens: int  # new tokens at most, end token included
+    min_tokens: int = 0  # no end token before so many words
+    num_beams: int = 1  # 1 is greedy
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """ids: the words, without begin and end token. log_probability: natural log, summed over these and the end."""
+    """A decoded text."""
 
-    ids: tuple[int, ...]
-    log_probability: float
+    ids: tuple[int, ...]  # without start and end token
+    log_probability: float  # natural log, summed over `ids` and the end token
 
 
 def search(decoder: StepDecoder, num_images: int, settings: Search, device: torch.device) -> list[Hypothesis]:
-    """The best text for each of `num_images`; `decoder` must be fresh and have num_images x num_beams rows."""
+    """The best text of each image; `decoder` must be fresh and have num_images x num_beams rows."""
     if num_images == 0:
         return []
     find = greedy_search if settings.num_beams == 1 else beam_search
@@ -59,7 +57,7 @@ def search(decoder: StepDecoder, num_images: int, settings: Search, device: torc
 
 
 def greedy_search(decoder: StepDecoder, num_images: int, settings: Search, device: torch.device) -> list[Hypothesis]:
-    """The likeliest token at each step. Finished rows idle until half of the rows are finished, then are dropped."""
+    """The likeliest token at each step. Finished rows are dropped once they are half of the batch."""
     ends = torch.tensor(settings.end_ids, device=device)
     tokens = torch.full((num_images,), settings.bos_id, device=device)
     written = torch.full((num_images, settings.max_tokens), -1, device=device)
@@ -83,14 +81,14 @@ def greedy_search(decoder: StepDecoder, num_images: int, settings: Search, devic
 
 
 def beam_search(decoder: StepDecoder, num_images: int, settings: Search, device: torch.device) -> list[Hypothesis]:
-    """The finished text with the highest log probability per token among `num_beams` at a time.
+    """The finished text of highest log probability per token.
 
-    An image is done once `num_beams` of its texts have ended; what still runs at `max_tokens` counts as it stands.
+    An image is done once `num_beams` of its texts have ended; at `max_tokens` unfinished texts count too.
     """
     beams, ends = settings.num_beams, torch.tensor(settings.end_ids, device=device)
     history = torch.empty(num_images, beams, 0, dtype=torch.long, device=device)
     scores = torch.full((num_images, beams), -torch.inf, device=device)
-    scores[:, 0] = 0.0  # all beams start equal; only the first may spread, or they would all stay equal
+    scores[:, 0] = 0.0  # equal beams would stay equal, so the first alone spreads
     tokens = torch.full((num_images * beams,), settings.bos_id, device=device)
     images = list(range(num_images))
     finished: list[list[Hypothesis]] = [[] for _ in images]
@@ -103,10 +101,11 @@ def beam_search(decoder: StepDecoder, num_images: int, settings: Search, device:
             prefix = history[i, parents[i, rank]].tolist()
             finished[images[i]].append(Hypothesis(tuple(prefix), candidates[i, rank].item()))
 
-        # Each beam offers every end token once at most, so the first `beams` candidates that go on always exist.
+        # A beam offers each end token once at most, so `beams` candidates that go on always exist.
         going_on = ended.int().argsort(dim=1, stable=True)[:, :beams]
         scores, parents, words = (table.gather(1, going_on) for table in (candidates, parents, words))
-        history = torch.cat((_take_beams(history, parents), words.unsqueeze(-1)), dim=-1)
+        kept = history.gather(1, parents.unsqueeze(-1).expand(-1, -1, position))
+        history = torch.cat((kept, words.unsqueeze(-1)), dim=-1)
         tokens = words.flatten()
         decoder.select_beams((parents + beams * torch.arange(len(images), device=device).unsqueeze(1)).flatten())
 
@@ -137,15 +136,6 @@ def _best_candidates(totals: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor
     return scores, flat // vocabulary, flat % vocabulary
 
 
-def _take_beams(history: Tensor, parents: Tensor) -> Tensor:
-    return history.gather(1, parents.unsqueeze(-1).expand(-1, -1, history.shape[-1]))
-
-
 def _per_token(text: Hypothesis, max_tokens: int) -> float:
-    # The end token counts as well; a text cut off at `max_tokens` has none.
+    # The end token counts too; a text cut off at `max_tokens` has none.
     return text.log_probability / min(len(text.ids) + 1, max_tokens)
-
-
-def check_range(name: str, value: int, low: int, high: int | None) -> None:
-    if value < low or (high is not None and value > high):
-        raise InputError(f"{name} is {value}; expected {low} {'or more' if high is None else f'to {high}'}")

@@ -1,19 +1,18 @@
-"""The frames of a short video: an animated image, or a folder of frames."""
+"""Frames of a short video: an animated image, or a folder of frames."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from PIL import Image
 
-from .images import DEFAULT_LIMITS, ImageError, ImageLimits, expand_images, load_image
+from .images import DEFAULT_LIMITS, ImageError, ImageLimits, expand_images, load_image, open_image
 
 
 def load_frames(path: str | Path, *, max_frames: int = 32, limits: ImageLimits = DEFAULT_LIMITS) -> list[Image.Image]:
-    """At most `max_frames` RGB frames, evenly spread: of a folder's image files in order of name, or of an animation.
+    """At most `max_frames` RGB frames, evenly spaced: a folder's image files by name, or an animation's frames.
 
-    Raises `ImageError` for anything that is neither, or holds a frame that cannot be read; a picture is one frame.
+    A still image is one frame. Raises `ImageError` for anything else, and for frames that cannot be read.
     """
     path = Path(path)
     if path.is_dir():
@@ -23,12 +22,13 @@ def load_frames(path: str | Path, *, max_frames: int = 32, limits: ImageLimits =
         return [load_image(names[i], limits=limits) for i in _spread(len(names), max_frames)]
     first = load_image(path, limits=limits)  # checks size, format and limits
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as animation:
+        with open_image(path.read_bytes()) as animation:
             count = getattr(animation, "n_frames", 1)
-            frames = [_frame(animation, number, limits) for number in _spread(count, max_frames)]
-    except Exception as error:  # damaged data raises almost anything in Pillow's decoders
+            if count == 1:
+                return [first]
+            return [_frame(animation, number, limits) for number in _spread(count, max_frames)]
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged data
         raise ImageError(f"{path}: a later frame is damaged or cut short; save the file again") from error
-    return frames if count > 1 else [first]
 
 
 def _frame(animation: Image.Image, number: int, limits: ImageLimits) -> Image.Image:
@@ -37,7 +37,7 @@ def _frame(animation: Image.Image, number: int, limits: ImageLimits) -> Image.Im
 
 
 def _spread(count: int, number: int) -> list[int]:
-    """`number` of the positions 0 … count - 1 at equal distances, the first and the last among them."""
+    """`number` evenly spaced indices of 0 ... count - 1, first and last included."""
     if count <= number:
         return list(range(count))
     return [round(i * (count - 1) / max(1, number - 1)) for i in range(number)]

@@ -11,16 +11,15 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, check_range
 from .base import Description
-from .decoding import check_range
 from .saved_models import shortened
 
 
 class HuggingFaceCaptioner:
-    """Captions by any transformers image-to-text model: BLIP, GIT, vision encoder-decoders, chat models that see.
+    """An `Encoder` around any transformers image-to-text model: BLIP, GIT, vision encoder-decoders, chat models.
 
-    prompt: what a chat model is asked (a model whose processor has a chat template); other models get the image alone.
+    prompt: for models whose processor has a chat template; others get the image alone.
     """
 
     def __init__(
@@ -36,9 +35,8 @@ class HuggingFaceCaptioner:
         batch_size: int = 16,
         spec: str = "hf",
     ) -> None:
-        check_range("max_tokens", max_tokens, 1, None)
-        check_range("num_beams", num_beams, 1, None)
-        check_range("batch_size", batch_size, 1, None)
+        for name, value in (("max_tokens", max_tokens), ("num_beams", num_beams), ("batch_size", batch_size)):
+            check_range(name, value, 1)
         self.model, self.image_processor, self.tokenizer = model.eval(), image_processor, tokenizer
         self.chat_processor, self.prompt = chat_processor, prompt
         self.max_tokens, self.num_beams, self.batch_size, self.spec = max_tokens, num_beams, batch_size, spec
@@ -52,9 +50,9 @@ class HuggingFaceCaptioner:
         dtype: torch.dtype = torch.float32,
         **settings: Any,
     ) -> HuggingFaceCaptioner:
-        """Load a Hub id or a local folder, safetensors only; `settings` go to the constructor.
+        """Load a hub id or a folder, safetensors only; `settings` go to the constructor.
 
-        Raises `InputError` where nothing loads or weights are missing.
+        Raises `InputError` if it does not load or weights are missing.
         """
         from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
@@ -79,13 +77,16 @@ class HuggingFaceCaptioner:
         return cls(model.to(device), image_processor, tokenizer, chat_processor=chat, **settings)
 
     def describe(self, images: Sequence[Image]) -> list[Description]:
-        """Caption RGB images of any size; one `Description` each, in the same order."""
+        """Caption RGB images of any size, in order."""
         batches = (images[i : i + self.batch_size] for i in range(0, len(images), self.batch_size))
         return [text for batch in batches for text in self._describe_batch(batch)]
 
     @torch.inference_mode()
     def _describe_batch(self, images: Sequence[Image]) -> list[Description]:
-        inputs = self._chat_inputs(images) if self.chat_processor else self._image_inputs(images)
+        if self.chat_processor:
+            inputs = self._chat_inputs(images)
+        else:
+            inputs = self.image_processor(images=list(images), return_tensors="pt")
         inputs = inputs.to(self.model.device)
         for name, value in inputs.items():
             if isinstance(value, Tensor) and value.is_floating_point():
@@ -93,9 +94,6 @@ class HuggingFaceCaptioner:
         ids = self.model.generate(**inputs, max_new_tokens=self.max_tokens, num_beams=self.num_beams, do_sample=False)
         prompt_length = inputs["input_ids"].shape[1] if self.chat_processor else 0
         return [self._description(row) for row in ids[:, prompt_length:].tolist()]
-
-    def _image_inputs(self, images: Sequence[Image]) -> Any:
-        return self.image_processor(images=list(images), return_tensors="pt")
 
     def _chat_inputs(self, images: Sequence[Image]) -> Any:
         asked = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": self.prompt}]}
@@ -116,7 +114,7 @@ class HuggingFaceCaptioner:
 
     @cached_property
     def _special_ids(self) -> set[int]:
-        # BLIP begins with an id that its tokenizer does not know as special; only the model's settings name it.
+        # BLIP's start token is special in the model's config alone, not in its tokenizer.
         config, ids = self.model.generation_config, set(self.tokenizer.all_special_ids)
         for value in (config.bos_token_id, config.eos_token_id, config.pad_token_id, config.decoder_start_token_id):
             ids.update([value] if isinstance(value, int) else value or [])

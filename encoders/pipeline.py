@@ -1,4 +1,4 @@
-"""Many images through one or more encoders: decoding runs ahead in threads, and one bad image loses only itself."""
+"""Many images through encoders: decoding runs ahead in threads, and a bad image costs only itself."""
 
 from __future__ import annotations
 
@@ -7,30 +7,27 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, check_range
 from .base import Description, Encoder
 from .frames import load_frames
-from .images import ImageError, ImageLimits, ImageSource, LoadedImage, load_images
+from .images import DEFAULT_LIMITS, ImageError, ImageLimits, ImageSource, LoadedImage, load_images
 
-# What a model raises for an image it cannot take, or for a batch that is too large (torch's out-of-memory error is a
-# RuntimeError). Anything else is a fault of ours and must be seen.
+# What a model raises for an image it cannot take or a batch too large (CUDA out of memory is a RuntimeError). Anything
+# else is a bug and must surface.
 _PER_IMAGE_ERRORS = (ValueError, RuntimeError, MemoryError, OverflowError)
 
 
 @dataclass(frozen=True)
 class Result:
-    """One image through one encoder: either `description` or `error` is set.
+    """One image through one encoder; either `description` or `error` is set."""
 
-    image: the source, as a path, URL or a short name. encoder: the spec it was asked for by.
-    """
-
-    image: str
-    encoder: str
+    image: str  # path, URL or short name
+    encoder: str  # spec
     description: Description | None
     error: str | None
 
     def as_json(self) -> dict[str, Any]:
-        """The line that `textlens describe --json` prints: image, encoder, text, tokens, error (null where well)."""
+        """The line of `textlens describe --json`: image, encoder, text, tokens, error (null on success)."""
         text, tokens = (self.description.text, list(self.description.tokens)) if self.description else (None, None)
         return {"image": self.image, "encoder": self.encoder, "text": text, "tokens": tokens, "error": self.error}
 
@@ -43,42 +40,33 @@ def describe_stream(
     limits: ImageLimits | None = None,
     allow_network: bool = False,
     workers: int | None = None,
-    size_hint: int | None = None,
 ) -> Iterator[Result]:
-    """Describe each image with each encoder (spec -> encoder): image by image in order, the encoders in theirs.
+    """Describe each image with each encoder (spec -> encoder), in order: image by image, encoder by encoder.
 
-    Results come batch by batch; `sources` is read only one batch ahead, so that it may be endless. While the encoders
-    work on one batch, `workers` threads decode the next. An image that cannot be read, or that an encoder cannot take,
-    yields a result with its error for each encoder concerned and loses no other image. Other arguments: `load_image`.
+    `sources` may be endless: one batch is read ahead, in `workers` threads. An image that cannot be read or described
+    yields a result with its error per encoder. Other arguments: see `load_image`.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; expected 1 or more")
+    check_range("batch_size", batch_size, 1)
     if not encoders:
         raise InputError("no encoder was given; name at least one, such as 'coca'")
-    loading = load_images(
-        sources,
-        limits=limits or ImageLimits(),
-        allow_network=allow_network,
-        size_hint=size_hint,
-        workers=workers,
-        ahead=batch_size,
-    )
+    limits = limits or DEFAULT_LIMITS
+    loading = load_images(sources, limits=limits, allow_network=allow_network, workers=workers, ahead=batch_size)
     return _describe_batches(loading, encoders, batch_size)
 
 
 def describe_videos(
     sources: Sequence[str], encoders: Mapping[str, Encoder], *, limits: ImageLimits | None = None
 ) -> Iterator[Result]:
-    """Describe each video (an animated image, or a folder of frames) as one, by encoders with `describe_video`.
+    """Describe each video (an animated image, or a folder of frames) with encoders that have `describe_video`.
 
-    A video that cannot be read yields its error and loses no other. Raises `InputError` for other encoders.
+    A video that cannot be read yields its error. Raises `InputError` for other encoders.
     """
     for spec, encoder in encoders.items():
         if not hasattr(encoder, "describe_video"):
             raise InputError(f"encoder {spec!r} describes single images; for videos use decap, or leave out --video")
     for source in sources:
         try:
-            frames = load_frames(source, limits=limits or ImageLimits())
+            frames = load_frames(source, limits=limits or DEFAULT_LIMITS)
         except ImageError as error:
             yield from (Result(source, spec, None, str(error)) for spec in encoders)
             continue
@@ -96,8 +84,7 @@ def _describe_batches(
 
 
 def _describe_batch(batch: list[LoadedImage], spec: str, encoder: Encoder) -> list[Result]:
-    readable = [one for one in batch if one.image is not None]
-    described = iter(_describe_readable(readable, spec, encoder))
+    described = iter(_describe_readable([one for one in batch if one.image is not None], spec, encoder))
     return [Result(one.name, spec, None, one.error) if one.image is None else next(described) for one in batch]
 
 
@@ -109,6 +96,6 @@ def _describe_readable(batch: list[LoadedImage], spec: str, encoder: Encoder) ->
     except _PER_IMAGE_ERRORS as error:
         if len(batch) == 1:
             return [Result(batch[0].name, spec, None, f"{spec} could not describe this image: {error}")]
-        # One by one, once: the images that did nothing wrong still get their words.
+        # Once more one by one, so that the good images get their words.
         return [result for one in batch for result in _describe_readable([one], spec, encoder)]
     return [Result(one.name, spec, text, None) for one, text in zip(batch, described, strict=True)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,71 +14,54 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_ENCODER = "dediffusion"
-ASK_ENCODERS = ("dediffusion", "decap")  # together, for questions and classes
+ASK_ENCODERS = ("dediffusion", "decap")  # used together to answer questions and to classify
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """build(checkpoint, device, spec) makes the encoder; `checkpoint` is what follows the colon, or `default`."""
+    """Where an encoder is, and how it is named."""
 
-    build: Callable[[str, str, str], Encoder]
-    default: str | None
-    help: str
-
-
-def _coca(checkpoint: str, device: str, spec: str) -> Encoder:
-    from .clip.clip import Clip
-    from .coca.captioner import CocaCaptioner
-
-    return CocaCaptioner(Clip.from_pretrained(checkpoint, device=device), spec=spec)
-
-
-def _decap(checkpoint: str, device: str, spec: str) -> Encoder:
-    from .decap.decap_encoder import Decap
-
-    return Decap.from_pretrained(checkpoint, device=device, spec=spec)
-
-
-def _dediffusion(checkpoint: str, device: str, spec: str) -> Encoder:
-    from .dediffusion.dediffusion_encoder import Dediffusion
-
-    return Dediffusion.from_pretrained(checkpoint, device=device, spec=spec)
-
-
-def _hugging_face(checkpoint: str, device: str, spec: str) -> Encoder:
-    from .huggingface import HuggingFaceCaptioner
-
-    return HuggingFaceCaptioner.from_pretrained(checkpoint, device=device, spec=spec)
+    target: str  # "module:Class" in this package; the class has from_pretrained(checkpoint, device=, spec=)
+    default: str | None  # checkpoint of the bare name; None where one must be given
+    help: str  # for the list of valid names
 
 
 ENCODERS: dict[str, EncoderSpec] = {
     "coca": EncoderSpec(
-        _coca, str(WEIGHTS / "coca"), "coca, the small CoCa that comes along; or coca:FOLDER, coca:MODEL/PRETRAINED_TAG"
+        ".coca.captioner:CocaCaptioner",
+        str(WEIGHTS / "coca"),
+        "coca, the small CoCa that comes along; or coca:FOLDER, coca:MODEL/PRETRAINED_TAG",
     ),
     "decap": EncoderSpec(
-        _decap, str(WEIGHTS / "decap"), "decap, the small DeCap that comes along; or decap:HUB_ID_OR_FOLDER"
+        ".decap.decap_encoder:Decap",
+        str(WEIGHTS / "decap"),
+        "decap, the small DeCap that comes along; or decap:HUB_ID_OR_FOLDER",
     ),
     "dediffusion": EncoderSpec(
-        _dediffusion,
+        ".dediffusion.dediffusion_encoder:Dediffusion",
         str(WEIGHTS / "dediffusion"),
         "dediffusion, the small De-Diffusion that comes along; or dediffusion:HUB_ID_OR_FOLDER",
     ),
-    "hf": EncoderSpec(_hugging_face, None, "hf:HUB_ID_OR_FOLDER, any transformers image-to-text model"),
+    "hf": EncoderSpec(
+        ".huggingface:HuggingFaceCaptioner", None, "hf:HUB_ID_OR_FOLDER, any transformers image-to-text model"
+    ),
 }
 
 
 def load_encoder(spec: str = DEFAULT_ENCODER, *, device: str | None = None) -> Encoder:
-    """The encoder of a spec, on `device` (by default a GPU if there is one).
+    """Load the encoder of a spec onto `device` (by default a GPU if there is one).
 
     Raises `InputError` for an unknown name, listing the valid ones, and for a checkpoint that does not load.
     """
     name, _, checkpoint = spec.partition(":")
     entry = ENCODERS.get(name)
-    chosen = checkpoint or (entry.default if entry else None)
-    if entry is None or chosen is None:
+    checkpoint = checkpoint or (entry and entry.default) or ""
+    if entry is None or not checkpoint:
         known = "; ".join(known.help for known in ENCODERS.values())
         raise InputError(f"unknown encoder {spec!r}: expected one of: {known}")
-    return entry.build(chosen, device or _best_device(), spec)
+    module, _, class_name = entry.target.partition(":")  # imported here: torch takes seconds
+    encoder_class = getattr(import_module(module, __package__), class_name)
+    return encoder_class.from_pretrained(checkpoint, device=device or _best_device(), spec=spec)
 
 
 def _best_device() -> str:

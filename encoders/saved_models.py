@@ -1,13 +1,14 @@
-"""What encoders' checkpoints share: folder or hub id, config.json, safetensors read strictly, the naming of a CLIP."""
+"""Checkpoints: a folder or hub repository with config.json and safetensors, loaded strictly. Never pickle."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -16,20 +17,16 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 
-if TYPE_CHECKING:
-    from .clip.clip import Clip
-    from .decap.memory import CaptionSpace
-
 CONFIG_NAME = "config.json"
-FILES = ("*.json", "*.safetensors", "*.txt")  # of folders too; nothing that could hold code
+FILES = ("*.json", "*.safetensors", "*.txt")  # all that is fetched or pushed; none can hold code
 
 Config = TypeVar("Config")
 
 
 def checkpoint_folder(source: str | Path, kind: str) -> Path:
-    """The folder `source`, or the local copy of the hub repository of that name, fetched if need be.
+    """The folder `source`, or a local copy of the hub repository of that name.
 
-    kind: what is expected there, such as "De-Diffusion", for the `InputError` where there is neither.
+    kind: the model expected there, such as "De-Diffusion", for the `InputError` if there is neither.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -46,9 +43,9 @@ def checkpoint_folder(source: str | Path, kind: str) -> Path:
 
 
 def push_folder(folder: Path, repo_id: str, *, private: bool | None = None) -> str:
-    """Upload a folder to the Hugging Face hub, as the user of `hf auth login`; returns the address of the commit."""
+    """Upload a folder to the Hugging Face hub as the user of `hf auth login`; returns the commit's URL."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # the last of its HTTP library
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # the last: no network
 
     try:
         HfApi().create_repo(repo_id, private=private, exist_ok=True)
@@ -61,57 +58,80 @@ def push_folder(folder: Path, repo_id: str, *, private: bool | None = None) -> s
 
 
 def save_config(config: Any, folder: Path) -> None:
-    """Write a dataclass as config.json, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f".{CONFIG_NAME}").write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
-    os.replace(folder / f".{CONFIG_NAME}", folder / CONFIG_NAME)
+    """Write a dataclass as config.json, atomically."""
+    write_text(json.dumps(asdict(config), indent=1) + "\n", folder / CONFIG_NAME)
 
 
 def read_config(config_class: type[Config], folder: Path, kind: str) -> Config:
-    """Read what `save_config` wrote. Raises `InputError` for a folder that is no `kind`."""
+    """Read what `save_config` wrote, by this or an older version: fields with defaults may be missing.
+
+    Raises `InputError` for unknown keys, missing fields without a default, and values of a wrong type.
+    """
     path = folder / CONFIG_NAME
+    saved = read_json(path, kind)
+    known = {field.name: field for field in fields(config_class)}  # type: ignore[arg-type]
+    needed = [name for name, field in known.items() if field.default is field.default_factory is MISSING]
+    wrong = [f"{name} is unknown" for name in saved if name not in known]
+    wrong += [f"{name} is missing" for name in needed if name not in saved]
+    if wrong:
+        raise InputError(f"{path} is no config of {kind}: {', '.join(wrong)}; its fields are {', '.join(known)}")
+    try:
+        return config_class(**saved)
+    except TypeError as error:
+        raise InputError(f"{path} has a value of the wrong type for {kind} ({error})") from error
+
+
+def read_json(path: Path, kind: str) -> dict[str, Any]:
+    """The JSON object in a config file. Raises `InputError` for anything else."""
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); expected a folder saved by {kind}") from error
-    known = [field.name for field in fields(config_class)]  # type: ignore[arg-type]
-    if not isinstance(saved, dict) or set(saved) != set(known):
-        got = ", ".join(sorted(saved)) if isinstance(saved, dict) else type(saved).__name__
-        raise InputError(f"{path} is not {kind}'s: it holds {got or 'nothing'}; expected the fields {', '.join(known)}")
-    try:
-        return config_class(**saved)
-    except TypeError as error:
-        raise InputError(f"{path} holds a value of another type than {kind}'s ({error})") from error
+    if not isinstance(saved, dict):
+        raise InputError(f"{path} holds {type(saved).__name__}; expected an object, the config of {kind}")
+    return saved
 
 
-def save_weights(tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None = None) -> None:
-    """Write safetensors, whole or not at all; floating-point ones in `dtype`, or as they are."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save_weights(
+    tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None = None, metadata: dict[str, str] | None = None
+) -> None:
+    """Write safetensors, atomically; floating-point tensors in `dtype` if given."""
     stored = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in tensors.items()
     }
+    with _replacing(path) as part:
+        save_file(stored, part, metadata=metadata or {"format": "pt"})
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write UTF-8 text, atomically."""
+    with _replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file that becomes `path` once it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}")
-    save_file(stored, part, metadata={"format": "pt"})
+    yield part
     os.replace(part, path)
 
 
 def load_weights(model: nn.Module, path: Path, *, tied: Sequence[str] = (), config_name: str = CONFIG_NAME) -> None:
-    """Load safetensors into `model`, in the model's own precision; every name and shape must match.
-
-    tied: as of `fill_strictly`.
-    """
+    """Load safetensors into `model` in the model's dtype; names and shapes must match (`tied`: see `fill_strictly`)."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read, missing or damaged ({error}); save or download it again") from error
+        raise InputError(f"{path} cannot be read, missing or damaged ({error}); expected safetensors") from error
     fill_strictly(model, tensors, f"{path} does not fit the {config_name} beside it", tied=tied)
 
 
 def fill_strictly(model: nn.Module, tensors: Mapping[str, Tensor], complaint: str, *, tied: Sequence[str] = ()) -> None:
-    """Put `tensors` into `model`, in the model's own precision; every name and shape must match.
+    """`load_state_dict(strict=True)`, with an `InputError` that begins with `complaint`.
 
-    complaint: how the `InputError` begins. tied: second names of weights of the model, which may be absent.
+    tied: names of tied weights, which may be missing.
     """
     own = model.state_dict()
     try:
@@ -120,40 +140,12 @@ def fill_strictly(model: nn.Module, tensors: Mapping[str, Tensor], complaint: st
         raise InputError(f"{complaint}: {shortened(error)}") from error
 
 
-def clip_spec(clip: CaptionSpace, folder: Path) -> str:
-    """How a checkpoint in `folder` names its CLIP: a hub name as it is, a local folder by its relative path."""
-    if not Path(clip.name).is_dir():
-        return clip.name
-    relative = os.path.relpath(Path(clip.name).resolve(), folder.resolve())
-    return relative if relative.startswith(".") else f"./{relative}"
-
-
-def space_of(spec: str) -> str:
-    """Name of the CLIP space that a `clip_spec` means, as `memory.space_name`: "coca" for the folder "../coca"."""
-    return Path(spec).name if spec.startswith(".") else spec
-
-
-def load_clip(spec: str, folder: Path, kind: str, device: str | torch.device) -> Clip:
-    """The CLIP that the checkpoint in `folder` names as `spec`, in the way of `clip_spec`."""
-    from .clip.clip import Clip
-
-    if not spec.startswith("."):
-        return Clip.from_pretrained(spec, device=device)
-    path = (folder / spec).resolve()
-    if not path.is_dir():
-        raise InputError(
-            f"the CLIP of the {kind} in {folder} is missing: {CONFIG_NAME} names it as {spec!r}, that is {path}; "
-            "put it there, or give another to `from_pretrained`"
-        )
-    return Clip.from_pretrained(path, device=device)
-
-
 def shortened(error: Exception, limit: int = 600) -> str:
-    """The message in one line."""
+    """The error's message on one line."""
     message = " ".join(str(error).split())
     return message if len(message) <= limit else message[:limit] + " ..."
 
 
 def first_line(error: Exception) -> str:
-    """Of the message, or the error's class where it has none."""
+    """First line of the error's message; its class where there is none."""
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,8 +1,6 @@
-"""What becomes of a rewritten prompt: checked against the original, cut to the target's limit, or put aside for the
-original.
+"""Choose the prompt to send on: the rewrite if it is faithful and fits, else the original with the rewrite's additions.
 
-The user's own words are never lost: a rewrite that breaks one gives way to the original with the rewrite's
-additions behind it, and an original that is itself too long comes back whole, with a flag.
+The user's own words are never lost; an original that is itself over the token limit comes back whole, with a flag.
 """
 
 from __future__ import annotations
@@ -13,12 +11,12 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from .faithfulness import FaithfulnessReport, check
-from .reading import read
-from .sameness import same_noun
+from .faithfulness.matching import same_noun
+from .faithfulness.parsing import read
 from .upsampling import MAX_WORDS, MIN_WORDS
 
 MAX_PROMPT_CHARS = 4000
-"""Prompts may come from strangers, and comparing two texts takes time by the product of their lengths."""
+"""Comparing two texts takes time proportional to the product of their lengths."""
 
 TokenCounter = Callable[[str], int]
 
@@ -31,13 +29,16 @@ FLAGS = {
 }
 
 _CLAUSE_ENDS = re.compile(r"(?<=[.;!?,])\s+")
+_FLAG = re.compile(r"\s+--\w")  # a lake --ar 16:9 --no people
 _ARTICLES = re.compile(r"^(?:(?:the|a|an|its|his|her|their|this|that|these|those|some)\s+)+")
 
 
 @dataclass(frozen=True)
 class Upsampled:
-    """prompt: what to send on. added, changed: in words, what `prompt` says beyond the original, and what the model
-    had lost or altered of it ("car: red -> blue"). flags: keys of `FLAGS`. error: why there was no rewrite.
+    """The chosen prompt and how it came about.
+
+    prompt: what to send on. added: what it says beyond the original. changed: what the model lost or altered of the
+    original ("attribute car: red -> blue"). flags: keys of `FLAGS`. error: why there was no rewrite.
     """
 
     original: str
@@ -48,7 +49,7 @@ class Upsampled:
     error: str | None = None
 
 
-def settle(
+def select_rewrite(
     original: str,
     rewritten: str | None,
     *,
@@ -56,12 +57,11 @@ def settle(
     count_tokens: TokenCounter | None = None,
     max_tokens: int | None = None,
 ) -> Upsampled:
-    """Decide between rewrite, original with additions, and original.
+    """Choose the rewrite, the original with its additions, or the original alone.
 
-    rewritten: the model's text as parsed; None, with `error`, where the service failed or its answer could not be
-    parsed.
-    count_tokens, max_tokens: the limit, in the tokens of the image generator that reads the prompt (77 less 2 for
-    CLIP).
+    rewritten: the parsed rewrite; None, with `error`, if the request or the parsing failed.
+    count_tokens, max_tokens: the limit in tokens of the image generator (77 less 2 for CLIP).
+    Raises `InputError` for an empty or overlong original and for half a limit.
     """
     fits = _limit(count_tokens, max_tokens)
     if not original.strip():
@@ -93,27 +93,37 @@ def fallback(
     count_tokens: TokenCounter | None = None,
     max_tokens: int | None = None,
 ) -> str:
-    """The original, untouched, and behind it those additions that fit the limit and break nothing of it."""
+    """The original word for word, then the additions that fit the limit and break nothing of it, then its flags
+    (`--ar 16:9`).
+    """
     fits = _limit(count_tokens, max_tokens)
-    text = original.rstrip()
-    for addition in additions:
+    first_flag = _FLAG.search(original)
+    text, flags = (original[: first_flag.start()], original[first_flag.start() :]) if first_flag else (original, "")
+    text = text.rstrip()
+    for addition in filter(None, map(str.strip, additions)):
         joint = " " if text.endswith((".", "!", "?", ",")) else ", "
-        longer = f"{text}{joint}{addition.strip()}"
-        if addition.strip() and fits(longer) and check(original, longer).faithful:
-            text = longer
-    return text
+        if fits(f"{text}{joint}{addition}{flags}") and check(original, f"{text}{joint}{addition}{flags}").faithful:
+            text += joint + addition
+    return text + flags
 
 
 def safe_additions(original: str, rewritten: str, *, limit: int = 8) -> tuple[str, ...]:
-    """Noun phrases of the rewrite about things that the original does not name, so that they cannot contradict it."""
-    named = [mention.noun for mention in read(original).mentions]
-    found: list[str] = []
-    for mention in read(rewritten).mentions:
-        phrase = _ARTICLES.sub("", mention.words)
-        known = any(same_noun(noun, mention.noun) or same_noun(mention.noun, noun) for noun in named)
-        if " " in phrase and not known and not mention.negated and (mention.count or 1) == 1 and phrase not in found:
+    """Noun phrases of the rewrite about light, setting, mood and style: nothing that the original names, denies or
+    counts, no person or animal, and not the rewrite's main subject, so that they cannot contradict it.
+    """
+    named = {thing.noun for thing in read(original).things}
+    things = read(rewritten).things
+    found = []
+    for thing in things[1:] if things and not _knows(named, things[0].noun) else things:
+        phrase = _ARTICLES.sub("", thing.words).replace(" ,", ",")
+        described = " " in phrase and not thing.negated and not thing.exact and not thing.more
+        if described and not _knows(named | {"person", "animal"}, thing.noun) and not thing.acts:
             found.append(phrase)
-    return tuple(found[:limit])
+    return tuple(dict.fromkeys(found))[:limit]
+
+
+def _knows(named: set[str], noun: str) -> bool:
+    return any(same_noun(name, noun) or same_noun(noun, name) for name in named)
 
 
 def _shortened(original: str, rewritten: str, fits: Callable[[str], bool]) -> str | None:

@@ -1,9 +1,8 @@
-"""Text read out of an image is data, never instruction: made one line, without markers of the prompt, quoted and
-limited.
+"""Sanitise untrusted text (descriptions, questions) before it enters a prompt: one line, no markers, quoted, bounded.
 
-Words cannot be told from commands by looking at them, so "ignore the above" stays what it is: words in quotes, on a
-line of their own field. What is taken away is every way out of that field: line breaks, stop marks, the template's
-field names before a colon, special tokens of language models, double quotes, characters that cannot be seen.
+Prompt injection cannot be recognised by its words, so "ignore the above" stays, as quoted text in its own field.
+Removed is every way out of that field: line breaks, stop marks, the template's field names before a colon, special
+tokens of language models, double quotes, invisible characters.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 MAX_CHARS = 2000
-"""Of one description: 75 words of De-Diffusion take about 500, five joined captions about 300."""
+"""Limit per description: 75 words of De-Diffusion take about 500, five joined captions about 300."""
 
-# Characters that look like the letters and signs of a marker, and that NFKC leaves alone. One to one: places agree.
+# Homoglyphs that NFKC leaves alone; one to one, so that indices agree.
 _LOOKALIKES = str.maketrans(
     "асеорхуіѕԁһјԛԝАВСЕНІЈКМОРЅТХαοικνρτυΑΒΕΗΙΚΜΝΟΡΤΧΥıɡ꞉∶ː։׃˸",
     "aceopxyisdhjqwABCEHIJKMOPSTXaoiknptuABEHIKMNOPTXYig::::::",
@@ -35,12 +34,10 @@ _SEPARATOR = r"(?::|=|->|→|[–—]|\s-\s)[=>\s]*"
 
 
 def one_line(text: str) -> str:
-    """The text on one line, without control characters, unseen characters and special tokens. All of the writer's
-    words stay.
-    """
+    """The text on one line, without control characters, invisible characters and special tokens; all words stay."""
     plain = text.isascii() and text.isprintable()  # most texts are, and hold nothing to look for letter by letter
     seen = text if plain else "".join(_visible(character) for character in text)
-    return _peeled(" ".join(seen.split()), _SPECIAL_TOKENS, _BRACKETS)
+    return _without(" ".join(seen.split()), _SPECIAL_TOKENS, _BRACKETS)
 
 
 def _visible(character: str) -> str:
@@ -63,7 +60,7 @@ def clean(text: str, *, marks: Sequence[str] = (), fields: Sequence[str] = (), m
     line = one_line(head.replace("\u200c", "").replace("\u200d", ""))
     pattern = _markers(tuple(marks), tuple(fields))
     if pattern is not None:
-        line = one_line(_peeled(line, pattern, _SEPARATORS + "".join(marks)))
+        line = one_line(_without(line, pattern, _SEPARATORS + "".join(marks)))
     return _limited(line, max_chars)
 
 
@@ -75,14 +72,14 @@ def has_markers(text: str, *, marks: Sequence[str] = (), fields: Sequence[str] =
 
 
 def quoted(text: str) -> str:
-    """The text in double quotes that nothing inside can close; "" where there is no text."""
+    """The text in double quotes, inner ones made single; "" for an empty text."""
     inside = _DOUBLE_QUOTES.sub("'", text)
     return f'"{inside}"' if inside else ""
 
 
 @lru_cache(maxsize=64)
 def _markers(marks: tuple[str, ...], fields: tuple[str, ...]) -> re.Pattern[str] | None:
-    """What gives a way out of a field: any stop mark, any field name with its label and colon."""
+    """Matches any stop mark, and any field name with its label and separator."""
     found = [re.escape(mark) for mark in marks if mark.strip()]
     for field in fields:
         words = r"[\W_]*".join(re.escape(word) for word in field.split())
@@ -90,10 +87,10 @@ def _markers(marks: tuple[str, ...], fields: tuple[str, ...]) -> re.Pattern[str]
     return re.compile("|".join(found), re.IGNORECASE) if found else None
 
 
-def _peeled(text: str, pattern: re.Pattern[str], needed: str) -> str:
-    """The text without what the pattern finds. Taking one away may put another together, so it goes on to the last.
+def _without(text: str, pattern: re.Pattern[str], needed: str) -> str:
+    """Remove every match, again and again: removing one may join the parts of another.
 
-    needed: characters of which every find has one. A text that is nested without end loses all of them at last.
+    needed: characters of which every match has one; all of them are removed if `_ROUNDS` rounds are not enough.
     """
     for _ in range(_ROUNDS):
         pieces, end = [], 0

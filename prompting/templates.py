@@ -1,7 +1,6 @@
-"""What all prompt templates share: the examples they render, one rendering for shots and query alike, strict parsing.
+"""The base of all prompt templates: one rendering for shots and query, strict parsing.
 
-A prompt is: instruction, shots, query. What all queries share comes first, so that a server can reuse its work on
-that prefix; image context and question of the query come last.
+A prompt is instruction, shots, query, in this order, so that a server can cache the shared prefix.
 """
 
 from __future__ import annotations

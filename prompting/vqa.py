@@ -47,3 +47,12 @@ class VQATemplate(Template):
             line(self.question_field, self.clean(shot.question)),
             line(self.answer_field, answer),
         ]
+
+
+VQA_PSEUDO = (
+    Shot(question="What color is the car?", answer="red", id="pseudo-1"),
+    Shot(question="Is there a tree?", answer="yes", id="pseudo-2"),
+    Shot(question="How many cups are there?", answer="2", id="pseudo-3"),
+    Shot(question="What is on the table?", answer="book", id="pseudo-4"),
+)
+"""Questions and answers of no image, one of each common kind: they show a zero-shot prompt the form of an answer."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from textlens import ImageReader
 from textlens.encoders.registry import ASK_ENCODERS, DEFAULT_ENCODER, WEIGHTS, load_encoder
-from textlens.prompting.shots import pseudo_shots
+from textlens.prompting.fewshot import pseudo_shots
 from textlens.scenes.evals.dediffusion_facts import write
 from textlens.scenes.evals.language_model_answers import (
     ask,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 
@@ -47,4 +47,5 @@ def learn_tokenizer(captions: Iterable[str], vocab_size: int, context_length: in
     tokens += [f"<|unused{number}|>" for number in range(vocab_size - len(_SPECIAL) - len(tokens))]
     vocabulary = {token: number for number, token in enumerate([*tokens, *_SPECIAL.values()])}
     special = {**_SPECIAL, "unk_token": _SPECIAL["eos_token"]}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=context_length, **special)
+    pairs: Any = merges  # which is what its BPE model takes, whatever the annotation says
+    return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=context_length, **special)

@@ -27,7 +27,7 @@ from ..encoders.coca.captioner import CocaCaptioner
 from ..errors import InputError
 from ..plugins import load, registered
 from .caption_tokenizer import learn_tokenizer
-from .data.base import Data, Sample
+from .data.base import Data, DataSource, Sample
 from .engine.attention import attention_for_training
 from .engine.distributed import gather_with_grad, sum_over_processes
 from .engine.randomness import sample_rng, sample_seed
@@ -99,6 +99,7 @@ class CocaRecipe(Recipe):
 
     name = "coca"
     config_class = CocaConfig
+    source: DataSource
 
     def __init__(self, config: CocaConfig, cache: Path) -> None:
         self.config = config

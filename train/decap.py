@@ -1,255 +1,270 @@
-"""Text-only training of DeCap's decoder (Li et al., ICLR 2023, arXiv 2303.03032): caption from caption embedding.
+"""Text-only training of DeCap's decoder (Li et al., ICLR 2023, arXiv 2303.03032): write a caption from its embedding.
 
-Beyond the paper: noise on the embedding (CapDec, Nukrai et al. 2022, arXiv 2211.00575), and training on what projection
-yields: the (noised) embedding of a caption as a mixture of the memory without that caption's own entry.
+    training    caption -> CLIP text embedding + noise -> projection -> prefix -> GPT-2 -> cross-entropy of the caption
+    inference   image   -> CLIP image embedding        -> projection -> prefix -> GPT-2 -> caption
+
+The projection reads an embedding as a mixture of the memory's, which are embeddings of training captions. Beyond the
+paper: noise (CapDec, Nukrai et al. 2022, arXiv 2211.00575), and projection in training too, without the caption's own
+entry. The paper trains on the caption's own embedding (`noise_std: 0`, `projected: false`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..encoders.decap.decap_checkpoint import DecapConfig
+from ..encoders.clip.clip import Clip
+from ..encoders.clip.space import space_name, space_of
+from ..encoders.decap.decap_checkpoint import KIND, DecapConfig, load_decoder
 from ..encoders.decap.decap_decoder import DecapDecoder
 from ..encoders.decap.decap_encoder import Decap
-from ..encoders.decap.memory import CaptionSpace, SupportMemory, space_name
-from ..encoders.decap.memory_build import embed_texts
+from ..encoders.decap.memory import SupportMemory, one_line
+from ..encoders.saved_models import checkpoint_folder
 from ..errors import InputError
-from .data.caption_texts import Embeddings, cached_embeddings, caption_ids, load_captions, vocabulary_size
+from .data.base import Data, DataSource, Sample
+from .data.caption_ids import IGNORED, caption_ids, check_max_tokens, padded, shortened, vocabulary_size
+from .data.order import epoch_position
+from .data.text_embeddings import cached_embeddings
 from .engine.attention import attention_for_training
-from .engine.loop import LoopConfig, TrainResult, train
-from .engine.randomness import sample_generator, sample_noise
-from .engine.settings import current_commit, write_training_record
+from .engine.randomness import sample_noise, sample_rng
+from .engine.recipe import Count, LoopConfig, NonNegative, Positive, Recipe, Share
+from .engine.settings import settings
+from .evaluators import text_figures
 
-IGNORED = -100
-_ORDER, _NOISE, _MEMORY = 0, 1, 2  # streams of random numbers
+_NOISE, _MEMORY = 1, 2  # streams of random numbers
 
 
-@dataclass(frozen=True)
-class DecapTraining:
-    """Settings of the recipe.
+@settings
+class DecoderConfig:
+    """Sizes of the decoder, a GPT-2 trained from scratch; the paper's unless given."""
 
-    clip: folder or "model/tag". loop: of `LoopConfig`. gpt2: of `GPT2Config`, sizes of the decoder.
-    source, number, styles, seed: captions, see `decap_data.load_captions`. validation: captions kept out of training.
-    max_tokens: of a caption, start and end included; longer ones are shortened in front of the end.
-    noise_std: per coordinate, added to the unit embedding, which is normalised again.
-    projected: read the embedding through the memory without the caption's own entry, at this `temperature`.
-    memory_size: training captions in the memory, drawn at random; None for all.
-    without_words: captions with one of these words are left out, to see how the decoder does without them.
-    """
-
-    clip: str
-    loop: Mapping[str, Any]
-    source: str = "scenes"
-    number: int = 50_000
-    styles: Mapping[str, float] = field(default_factory=lambda: {"descriptive": 1.0})
-    seed: int = 0
-    validation: int = 500
-    gpt2: Mapping[str, Any] = field(default_factory=lambda: {"n_embd": 768, "n_layer": 4, "n_head": 4})
-    max_tokens: int = 40
-    label_smoothing: float = 0.1
-    noise_std: float = 0.0
-    projected: bool = False
-    temperature: float = 1 / 100
-    memory_size: int | None = None
-    without_words: Sequence[str] = ()
+    n_embd: Count = 768
+    n_layer: Count = 4
+    n_head: Count = 4
+    n_inner: Count | None = None  # width of the feed-forward layers; None for 4 x n_embd
+    resid_pdrop: Share = 0.1
+    embd_pdrop: Share = 0.1
+    attn_pdrop: Share = 0.1
 
     def __post_init__(self) -> None:
-        if self.noise_std < 0 or not 0 <= self.label_smoothing < 1:
-            raise InputError(
-                f"got noise_std={self.noise_std}, label_smoothing={self.label_smoothing}; "
-                "expected at least 0, and within [0, 1)"
-            )
-        if self.validation < 1 or (self.memory_size is not None and self.memory_size < 1):
-            raise InputError(
-                f"got validation={self.validation}, memory_size={self.memory_size}; expected at least 1 of each"
-            )
+        if self.n_embd % self.n_head:
+            raise InputError(f"n_embd is {self.n_embd}; expected a multiple of n_head, {self.n_head}")
 
 
-class DecapRecipe:
-    """The recipe for `loop.train`: captions and their embeddings, a decoder, and the memory that goes with it."""
+@settings
+class DecapTraining:
+    """Settings of the recipe."""
 
-    def __init__(self, config: DecapTraining, clip: CaptionSpace, captions: Captions) -> None:
+    clip: str  # folder of a CLIP, or open_clip's "model/tag"
+    data: Data  # its captions are trained on; held-out images, where there are any, are described for evaluation
+    loop: LoopConfig
+    start: str | None = None  # a trained DeCap to go on from, in the same CLIP's space and of the same sizes
+    validation: Count = 500  # most held-out items in an evaluation
+    gpt2: DecoderConfig = field(default_factory=DecoderConfig)
+    max_tokens: Annotated[int, Field(ge=3)] = 40  # of a caption, start and end included; longer ones are cut
+    label_smoothing: Share = 0.1
+    noise_std: NonNegative = 0.0  # per coordinate, added to the unit embedding, which is normalised again
+    projected: bool = False  # train on embeddings projected onto the memory, without the caption's own entry
+    temperature: Positive = 1 / 100  # of the projection
+    memory_size: Count | None = None  # training captions in the memory, drawn at random; None for all
+    without_words: tuple[str, ...] = ()  # captions with one of these are left out, to see what the decoder then does
+
+
+class DecapRecipe(Recipe):
+    """The recipe "decap". Text embeddings are kept in `cache`."""
+
+    name = "decap"
+    config_class = DecapTraining
+    source: DataSource
+
+    def __init__(self, config: DecapTraining, cache: Path) -> None:
         self.config = config
-        self.clip = clip
-        self.texts = captions
-        self.decap = new_decap_config(config, clip)
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
-            self.decoder: DecapDecoder = self.decap.new_decoder()
+        self.source = config.data.open(texts=True)
+        self.clip = self.load_clip()
+        self.source.image_size = self.clip.image_size[0]
+        check_max_tokens(self.clip, config.max_tokens)
+        held_out = [sample for sample in self.source.held_out(config.validation) if sample.text.strip()]
+        self.captions = training_captions(self.source, held_out, config.without_words)
+        self.embeddings = cached_embeddings(self.captions, self.clip, cache / "text-embeddings")
+        self.memory_rows = self._draw_memory_rows()
+        self.memory = self._build_memory()
+        self.decap = decap_config(config, self.clip)
+        self.decoder = new_decoder(config, self.decap)
         self.model: nn.Module = self.decoder
-        self.train_ids = caption_ids(captions.train, clip, config.max_tokens)
-        self.validation_ids = caption_ids(captions.validation, clip, config.max_tokens)
-        rows = _memory_rows(len(captions.train), config)
-        self.memory = SupportMemory(
-            torch.from_numpy(np.asarray(captions.embeddings[rows])),
-            [captions.train[row] for row in rows],
-            space_name(clip),
-        )
-        self.own_entry = torch.full((len(captions.train),), -1).index_copy(0, rows, torch.arange(len(rows)))
+        self._embed_held_out(held_out)
+
+    def load_clip(self) -> Clip:
+        """The space of the captions, with its tokenizer."""
+        return Clip.from_pretrained(self.config.clip, device="cuda" if torch.cuda.is_available() else "cpu")
 
     def batch(self, indices: Sequence[int], seed: int) -> dict[str, Tensor]:
         """embeddings (B, D) float32, noised; ids (B, T); labels (B, T), `IGNORED` past the end; own_entry (B,)."""
-        size = len(self.texts.train)
-        rows = torch.tensor([int(_order(size, index // size, seed)[index % size]) for index in indices])
-        embeddings = torch.from_numpy(self.texts.embeddings[rows.numpy()].astype(np.float32))
+        rows = [epoch_position(index, len(self.captions), seed) for index in indices]
+        embeddings = torch.from_numpy(self.embeddings[rows].astype(np.float32))
         if self.config.noise_std:
             noise = sample_noise((embeddings.shape[1],), seed, indices, stream=_NOISE)
             embeddings = F.normalize(embeddings + self.config.noise_std * noise, dim=-1)
-        ids, labels = _padded(self.train_ids.ids[rows], self.train_ids.lengths[rows])
-        return {"embeddings": embeddings, "ids": ids, "labels": labels, "own_entry": self.own_entry[rows]}
+        # Tokenised here: 10 million captions' ids would fill 1.6 GB, and 128 captions take a worker 6 ms.
+        ids, labels = padded(*caption_ids([self.captions[row] for row in rows], self.clip, self.config.max_tokens))
+        own_entry = torch.tensor([self._entry(row) for row in rows])
+        return {"embeddings": embeddings, "ids": ids, "labels": labels, "own_entry": own_entry}
 
     def loss(
-        self, model: nn.Module, batch: dict[str, Tensor], *, step: int, indices: Sequence[int]
+        self, model: nn.Module, batch: dict[str, Tensor], *, step: int, indices: Sequence[int], **shared: Any
     ) -> dict[str, Tensor]:
         """Cross-entropy per token with label smoothing, and the share of tokens that are predicted right."""
         embeddings, labels = batch["embeddings"], batch["labels"]
         if self.config.projected:
-            embeddings = self._project(embeddings, batch["own_entry"])
+            embeddings = self.project(embeddings, batch["own_entry"])
         counted = labels != IGNORED
         with attention_for_training(embeddings.device):
             logits = model(embeddings, batch["ids"], counted).float()  # (K, V), K the tokens of the whole batch
-        loss = F.cross_entropy(logits, labels[counted], label_smoothing=self.config.label_smoothing)
-        return {"loss": loss, "token_accuracy": _accuracy(logits, labels[counted])}
+        true = labels[counted]
+        loss = F.cross_entropy(logits, true, label_smoothing=self.config.label_smoothing)
+        return {"loss": loss, "token_accuracy": (logits.argmax(-1) == true).float().mean()}
 
-    @torch.no_grad()
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """On validation captions: loss, token accuracy, and the share written word for word from the clean embedding
-        (`exact_match`) and from its projection onto the memory (`exact_match_projected`)."""
-        device = self.decoder.device
-        embeddings = self.texts.validation_embeddings.float().to(device)
-        ids, labels = _padded(self.validation_ids.ids, self.validation_ids.lengths)
-        seen = self._project(embeddings, None) if self.config.projected else embeddings
-        counted = labels.to(device) != IGNORED
-        rows = zip(seen.split(64), ids.to(device).split(64), counted.split(64), strict=True)
-        logits = torch.cat([model(*row).float().cpu() for row in rows])
-        true = labels[labels != IGNORED]
-        return {
-            "loss": float(F.cross_entropy(logits, true)),
-            "token_accuracy": float(_accuracy(logits, true)),
-            "exact_match": self._exact_match(embeddings),
-            "exact_match_projected": self._exact_match(self._project(embeddings, None)),
-        }
-
-    def result(self) -> Decap:
-        """The trained encoder, with its memory."""
-        return Decap(self.decap, self.clip, self.decoder.to("cpu"), self.memory)
-
-    def _project(self, embeddings: Tensor, own_entry: Tensor | None) -> Tensor:
+    def project(self, embeddings: Tensor, own_entry: Tensor | None = None) -> Tensor:
+        """(B, D) embeddings of texts or images as mixtures of the memory; own_entry (B,): left out, -1 for none."""
         if self.memory.embeddings.device != embeddings.device:
             self.memory = self.memory.to(embeddings.device)
         return self.memory.project(embeddings, self.config.temperature, exclude=own_entry).embeddings
 
-    def _exact_match(self, embeddings: Tensor) -> float:
-        written = self.decoder.generate(embeddings, max_tokens=self.config.max_tokens)
-        ends = zip(self.validation_ids.ids.tolist(), self.validation_ids.lengths.tolist(), strict=True)
-        true = [tuple(row[: length - 1]) for row, length in ends]
-        return sum(one.ids == other for one, other in zip(written, true, strict=True)) / len(true)
+    def write(self, embeddings: Tensor, batch_size: int = 256) -> list[str]:
+        """A caption for each of (B, D) embeddings, greedily."""
+        parts = embeddings.split(batch_size)
+        written = [one for part in parts for one in self.decoder.generate(part, max_tokens=self.config.max_tokens)]
+        return [self.clip.decode(one.ids) for one in written]
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """On held-out items: loss and token accuracy of a caption each; the share that is written word for word from
+        its embedding (`exact_match`) and from its projection (`exact_match_projected`); figures of what is written
+        from the projected captions (`text_cider_d`, ...) and, where there are images, from them (`image_cider_d`, ...).
+        """
+        embeddings = self.held_out_embeddings.to(self.decoder.device)
+        projected = self.project(embeddings)
+        figures = self._token_figures(model, projected if self.config.projected else embeddings)
+        texts = self.write(projected)
+        figures |= {
+            "exact_match": self._exact_match(self.write(embeddings)),
+            "exact_match_projected": self._exact_match(texts),
+        }
+        figures |= _named("text", text_figures(self.source, texts, self.held_out))
+        if len(self.image_embeddings):
+            texts = self.write(self.project(self.image_embeddings.to(embeddings.device)))
+            figures |= _named("image", text_figures(self.source, texts, self.held_out))
+        return figures
+
+    def save(self, folder: Path) -> None:
+        """A DeCap in fp16, with its memory."""
+        self.memory = self.memory.to("cpu")
+        Decap(self.decap, self.clip, self.decoder.to("cpu"), self.memory).save_pretrained(folder, dtype=torch.float16)
+
+    def record(self) -> dict[str, Any]:
+        """How many captions were trained on, and how many of them were too long."""
+        long = shortened(self.captions, self.clip, self.config.max_tokens)
+        return {"captions": len(self.captions), "shortened_captions": long}
+
+    def _draw_memory_rows(self) -> Sequence[int]:
+        """Which captions the memory holds, in order."""
+        number, size = len(self.captions), self.config.memory_size
+        if size is None or size >= number:
+            return range(number)
+        return sorted(sample_rng(self.config.loop.seed, 0, _MEMORY).sample(range(number), size))
+
+    def _build_memory(self) -> SupportMemory:
+        rows, texts, embeddings = self.memory_rows, self.captions, self.embeddings
+        if not isinstance(rows, range):  # a memory of all captions stays mapped
+            texts, embeddings = [texts[row] for row in rows], embeddings[rows]
+        return SupportMemory(torch.from_numpy(embeddings), texts, space_name(self.clip))
+
+    def _entry(self, row: int) -> int:
+        """Where the memory holds caption number `row`; -1 if nowhere."""
+        place = bisect_left(self.memory_rows, row)
+        return place if place < len(self.memory_rows) and self.memory_rows[place] == row else -1
+
+    def _embed_held_out(self, samples: Sequence[Sample]) -> None:
+        """Embeddings and ids of the held-out items; their images are not kept, and blank captions not scored."""
+        images = [sample.image for sample in samples if sample.image is not None]  # of all of them or of none
+        self.image_embeddings = self.clip.embed_images(images).cpu()  # (I, D)
+        texts = [one_line(sample.text) for sample in samples]
+        captions = [tuple(filter(None, map(one_line, sample.texts))) for sample in samples]
+        self.held_out = [replace(one, image=None, texts=own) for one, own in zip(samples, captions, strict=True)]
+        self.held_out_embeddings = self.clip.embed_texts(texts).float().cpu()  # (M, D)
+        self.held_out_ids = padded(*caption_ids(texts, self.clip, self.config.max_tokens))
+
+    def _token_figures(self, model: nn.Module, embeddings: Tensor, batch_size: int = 64) -> dict[str, float]:
+        parts = zip(*(rows.split(batch_size) for rows in (embeddings, *self.held_out_ids)), strict=True)
+        loss, right, number = 0.0, 0, 0
+        for seen, ids, labels in parts:
+            counted = (labels != IGNORED).to(seen.device)
+            logits = model(seen, ids.to(seen.device), counted).float()
+            true = labels.to(seen.device)[counted]
+            loss += float(F.cross_entropy(logits, true, reduction="sum"))
+            right += int((logits.argmax(-1) == true).sum())
+            number += len(true)
+        return {"loss": loss / number, "token_accuracy": right / number}
+
+    def _exact_match(self, texts: Sequence[str]) -> float:
+        true = [self.clip.decode(row[row != IGNORED]) for row in self.held_out_ids[1]]
+        return sum(map(str.__eq__, texts, true)) / len(true)
 
 
-@dataclass(frozen=True)
-class Captions:
-    """train, validation: distinct captions. embeddings: (N, D) fp16 of `train`; validation_embeddings: (M, D)."""
-
-    train: Sequence[str]
-    validation: Sequence[str]
-    embeddings: Embeddings
-    validation_embeddings: Tensor
-
-
-def prepare_captions(config: DecapTraining, clip: CaptionSpace, cache: Path) -> Captions:
-    """Load, split and embed the captions. Scenes bring their own validation split; else captions are held out."""
-    options: dict[str, Any] = {"styles": config.styles, "seed": config.seed}
-    texts = load_captions(config.source, number=config.number, split="train", **options)
-    if config.source == "scenes":
-        held_out = load_captions("scenes", number=config.validation, split="val", **options)
-    else:
-        order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(config.seed)).tolist()
-        held_out = [texts[i] for i in order[: config.validation]]
-    kept, missing = set(held_out), {word.lower() for word in config.without_words}
-    texts = [text for text in texts if text not in kept and missing.isdisjoint(re.findall(r"\w+", text.lower()))]
-    if len(texts) < 2:
+def training_captions(source: DataSource, held_out: Sequence[Sample], without_words: Sequence[str]) -> list[str]:
+    """Distinct captions in order, one line each: no held-out item's, and none with an unwanted word."""
+    kept = {one_line(text) for sample in held_out for text in (sample.text, *sample.texts)}
+    words = "|".join(map(re.escape, without_words)) or "(?!)"  # none: never found
+    unwanted = re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
+    texts = dict.fromkeys(map(one_line, source.captions()))
+    found = [text for text in texts if text and text not in kept and not unwanted.search(text)]
+    if len(found) < 2 or not held_out:
         raise InputError(
-            f"{config.source} leaves {len(texts)} captions to train on beside {len(held_out)} for validation; "
-            "expected at least 2: give more captions, or lower validation"
+            f"data leaves {len(found)} distinct captions to train on beside {len(held_out)} held-out items; "
+            "expected at least 2 captions and 1 item: give more captions, lower validation, or mend held_out"
         )
-    return Captions(texts, held_out, cached_embeddings(texts, clip, cache), embed_texts(held_out, clip))
+    return found
 
 
-def new_decap_config(config: DecapTraining, clip: CaptionSpace) -> DecapConfig:
-    """The decoder's config.json for this CLIP: its vocabulary, and room for the prefix."""
-    vocabulary, end = vocabulary_size(clip), clip.eos_id
-    sizes = {"vocab_size": vocabulary, "n_positions": config.max_tokens, "bos_token_id": clip.bos_id}
+def decap_config(config: DecapTraining, clip: Clip) -> DecapConfig:
+    """The config.json for this CLIP: its vocabulary, and room for the prefix."""
+    special = {"bos_token_id": clip.bos_id, "eos_token_id": clip.eos_id}
+    sizes = {"vocab_size": vocabulary_size(clip), "n_positions": config.max_tokens}
     return DecapConfig(
         clip=space_name(clip),
         embed_dim=clip.embed_dim,
-        gpt2={**sizes, "eos_token_id": end, **config.gpt2},
-        end_id=end or 0,
-        num_tokens=vocabulary,
+        gpt2={**sizes, **special, **asdict(config.gpt2)},
+        end_id=clip.eos_id or 0,
+        num_tokens=sizes["vocab_size"],
         max_tokens=config.max_tokens,
         temperature=config.temperature,
     )
 
 
-def train_decap(
-    config: DecapTraining,
-    out: Path,
-    *,
-    clip: CaptionSpace | None = None,
-    cache: Path | None = None,
-    resume: bool = False,
-    max_minutes: float | None = None,
-) -> TrainResult:
-    """Run the recipe in `out`; once all steps are done, write the DeCap to `out/model` (fp16) with its training.json.
-
-    clip: as `config.clip` names it unless given. cache: folder for text embeddings, beside `out` unless given.
-    """
-    commit = current_commit()  # of the code that trains, not of what is there hours later
-    space = clip or _load_clip(config.clip)
-    captions = prepare_captions(config, space, cache or out.with_name(f"{out.name}-embeddings"))
-    recipe = DecapRecipe(config, space, captions)
-    result = train(recipe, LoopConfig(**config.loop), out, resume=resume, max_minutes=max_minutes)
-    if result.finished:
-        recipe.result().save_pretrained(out / "model", dtype=torch.float16)
-        facts = {"captions": len(captions.train), "shortened_captions": recipe.train_ids.shortened}
-        write_training_record(out / "model", "decap", {**asdict(config), **facts}, commit, result)
-    return result
+def new_decoder(config: DecapTraining, decap: DecapConfig) -> DecapDecoder:
+    """With random weights, or with those of `config.start`. Raises `InputError` for a start of another kind."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.loop.seed)
+        decoder = decap.new_decoder()
+    if config.start is not None:
+        saved, trained = load_decoder(checkpoint_folder(config.start, KIND))
+        got, expected = ({"clip": space_of(one.clip), **one.gpt2} for one in (saved, decap))
+        other = [name for name, value in expected.items() if got.get(name) != value and not name.endswith("_pdrop")]
+        if other:
+            differs = "; ".join(f"{name} is {got.get(name)}, here {expected[name]}" for name in other)
+            raise InputError(f"start {config.start!r} is another kind of DeCap ({differs}); expected the same")
+        decoder.load_state_dict(trained.state_dict())
+    return decoder
 
 
-def _load_clip(spec: str) -> CaptionSpace:
-    from ..encoders.clip.clip import Clip
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Clip.from_pretrained(spec, device=device)
-
-
-def _memory_rows(number: int, config: DecapTraining) -> Tensor:
-    """Which training captions the memory holds, in order."""
-    order = torch.randperm(number, generator=sample_generator(config.seed, 0, stream=_MEMORY))
-    return order[: config.memory_size].sort().values
-
-
-@lru_cache(maxsize=4)
-def _order(size: int, epoch: int, seed: int) -> Tensor:
-    """In which order an epoch goes through the captions."""
-    return torch.randperm(size, generator=sample_generator(seed, epoch, stream=_ORDER))
-
-
-def _padded(ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """ids and labels, both (B, T), T the longest of the batch. What lies past the end is masked by its position."""
-    ids = ids[:, : int(lengths.max())]
-    past_end = torch.arange(ids.shape[1]) >= lengths[:, None]
-    return ids.masked_fill(past_end, 0), ids.masked_fill(past_end, IGNORED)
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    return (logits.argmax(-1) == labels).float().mean()
+def _named(prefix: str, figures: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix}_{name}": figure for name, figure in figures.items()}

@@ -15,11 +15,10 @@ from ...encoders.registry import ASK_ENCODERS, load_encoder
 from ...errors import InputError
 from ...prompting.captioning import CaptionTemplate
 from ...prompting.classification import ClassificationTemplate
-from ...prompting.pseudo import VQA_PSEUDO
 from ...prompting.rewrites import TokenCounter
 from ...prompting.templates import Shot, Template
 from ...prompting.upsampling import WORKED_PAIRS, UpsampleTemplate
-from ...prompting.vqa import VQATemplate
+from ...prompting.vqa import VQA_PSEUDO, VQATemplate
 from ..models.base import DEFAULT_LANGUAGE_MODEL, LanguageModel, load_language_model
 from .answers import Answer, Upsampling
 from .describer import Described, Describer

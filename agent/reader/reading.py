@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...errors import TextlensError
-from ...prompting.shots import Fitted, fit_prompt
+from ...prompting.fewshot import Fitted, fit_prompt
 from ...prompting.templates import Shot, Template
 from ..models.base import Completion, CountsTokens, LanguageModel
 

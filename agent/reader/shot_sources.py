@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ...encoders.images import expand_images
 from ...errors import InputError
-from ...prompting.pseudo import VQA_PSEUDO
+from ...prompting.fewshot import NUM_PSEUDO, pseudo_shots, select_shots
 from ...prompting.shot_files import load_shots
-from ...prompting.shots import NUM_PSEUDO, pseudo_shots, select_shots
 from ...prompting.templates import Shot
+from ...prompting.vqa import VQA_PSEUDO
 
 
 def question_shots(file: str | Path | None, num_fewshot: int | None = None, *, seed: int = 0) -> list[Shot]:

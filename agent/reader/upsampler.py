@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...errors import InputError, TextlensError
-from ...prompting.rewrites import TokenCounter, Upsampled, settle
+from ...prompting.rewrites import TokenCounter, Upsampled, select_rewrite
 from ...prompting.templates import Shot
 from ...prompting.upsampling import WORKED_PAIRS, UpsampleTemplate
 from ..models.base import CountsTokens, LanguageModel
@@ -25,7 +25,7 @@ def upsample(
     temperature: float = 0.7,
     seed: int = 0,
 ) -> list[Upsampling]:
-    """Rewrite short prompts for an image generator; what breaks a prompt gives way to the prompt itself (`settle`).
+    """Rewrite short prompts for an image generator; an unfaithful rewrite gives way to the prompt (`select_rewrite`).
 
     template: by default the full one, or the brief one for a model whose context cannot hold it.
     temperature: not 0, so that another seed gives another rewrite.
@@ -45,7 +45,7 @@ def upsample(
             error = f"the rewrite was cut off at {max_tokens} tokens"
         rewritten = None if error else one.answer
         try:
-            settled = settle(prompt, rewritten, error=error, count_tokens=count_tokens, max_tokens=token_limit)
+            settled = select_rewrite(prompt, rewritten, error=error, count_tokens=count_tokens, max_tokens=token_limit)
         except InputError as refusal:
             settled = Upsampled(prompt, prompt, flags=("failed",), error=str(refusal))
         made.append(Upsampling(settled, one.prompt, one.completion, language_model.spec, one.note))

@@ -1,4 +1,7 @@
-"""An open_clip model (CLIP or CoCa) with its preprocessing and tokenizer: embeddings, patch tokens, text <-> ids."""
+"""An open_clip model (CLIP or CoCa) with its preprocessing and tokenizer: embeddings, patch tokens, text <-> ids.
+
+CLIP: Radford et al. 2021, arXiv 2103.00020. CoCa: Yu et al. 2022, arXiv 2205.01917.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,11 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from ...errors import InputError
+from ..saved_models import CONFIG_NAME, load_weights
 from .open_clip_files import (
+    CLIP_CONFIG_NAME,
     WEIGHTS_NAME,
     build_model,
-    load_strictly,
     load_tokenizer,
     named_config,
     preprocess_of,
@@ -30,28 +34,23 @@ from .open_clip_files import (
     save_folder,
 )
 
-# A strip of 1 x 64,000,000 pixels passes every pixel limit, yet "resize the shorter side to 224" makes it 224 times
-# larger each way. The centre crop that follows keeps only the middle, so strips are cut to this aspect first.
+# "Resize the shorter side to 224" would enlarge a strip of 1 x 64,000,000 pixels 224 times each way. Only its middle
+# survives the centre crop, so strips are cropped to this aspect ratio first.
 MAX_ASPECT = 32
 
 
 class Clip:
-    """An open_clip model in eval mode. Build it with `from_pretrained` (weights) or `from_config` (random weights).
-
-    name: the spec it was loaded from. image_size: (height, width) in pixels. embed_dim: D of the shared space.
-    context_length: tokens per text, specials included. bos_id, eos_id, pad_id: special token ids, None where the
-    tokenizer has none.
-    """
+    """An open_clip model in eval mode. Build it with `from_pretrained` (weights) or `from_config` (random weights)."""
 
     def __init__(self, model: nn.Module, tokenizer: Any, model_cfg: Mapping[str, Any], *, name: str) -> None:
-        self.model: Any = model.eval()  # open_clip's models share methods, yet no base class that declares them
+        self.model: Any = model.eval()  # open_clip's models have no common base class
         self.tokenizer = tokenizer
         self.model_cfg = dict(model_cfg)
-        self.name = name
-        self.embed_dim: int = model_cfg["embed_dim"]
-        self.context_length: int = tokenizer.context_length
-        self.image_size: tuple[int, int] = tuple(preprocess_of(model).input_size[1:])
-        self.bos_id, self.eos_id, self.pad_id = _special_ids(tokenizer)
+        self.name = name  # the spec it was loaded from
+        self.embed_dim: int = model_cfg["embed_dim"]  # D of the shared space
+        self.context_length: int = tokenizer.context_length  # tokens per text, start and end included
+        self.image_size: tuple[int, int] = tuple(preprocess_of(model).input_size[1:])  # (height, width) in pixels
+        self.bos_id, self.eos_id, self.pad_id = _special_ids(tokenizer)  # None where the tokenizer has none
         self._transform = image_transform_v2(preprocess_of(model), is_train=False)
         self._check_vocabulary()
 
@@ -68,7 +67,7 @@ class Clip:
         if folder.exists() or isinstance(spec, Path):
             config = read_config(folder)
             model = build_model(config["model_cfg"], config.get("preprocess_cfg"))
-            load_strictly(model, folder / WEIGHTS_NAME)
+            load_weights(model, folder / WEIGHTS_NAME, config_name=CLIP_CONFIG_NAME)
             tokenizer, model_cfg = load_tokenizer(f"local-dir:{folder}"), config["model_cfg"]
         else:
             model, model_cfg = published_model(str(spec))
@@ -81,12 +80,11 @@ class Clip:
         config: str | Mapping[str, Any],
         *,
         tokenizer_folder: str | Path | None = None,
-        preprocess_cfg: Mapping[str, Any] | None = None,
         name: str = "random",
     ) -> Clip:
-        """A model with random weights (of torch's global generator) from an open_clip architecture name or `model_cfg`.
+        """Random weights (torch's global generator), from an open_clip architecture name or `model_cfg`.
 
-        tokenizer_folder: a transformers tokenizer, needed where `text_cfg.hf_tokenizer_name` is set and local.
+        tokenizer_folder: a transformers tokenizer; needed if `text_cfg.hf_tokenizer_name` is local.
         """
         model_cfg = named_config(config) if isinstance(config, str) else dict(config)
         text_cfg = model_cfg.get("text_cfg", {})
@@ -99,10 +97,10 @@ class Clip:
             tokenizer: Any = HFTokenizer(str(source), context_length=context_length, **kwargs)
         else:
             tokenizer = SimpleTokenizer(context_length=context_length, **text_cfg.get("tokenizer_kwargs", {}))
-        return cls(build_model(model_cfg, preprocess_cfg), tokenizer, model_cfg, name=name)
+        return cls(build_model(model_cfg), tokenizer, model_cfg, name=name)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write config, weights (in `dtype`, or as they are) and tokenizer files; `from_pretrained` reads it back."""
+        """Write config, weights (in `dtype` if given) and tokenizer files, as `from_pretrained` reads them."""
         save_folder(Path(folder), self.model, self.model_cfg, dtype)
         if isinstance(self.tokenizer, HFTokenizer):
             self.tokenizer.save_pretrained(str(folder))
@@ -120,8 +118,9 @@ class Clip:
         return next(self.model.parameters()).dtype
 
     def pixels(self, images: Sequence[Image], *, device: str | torch.device | None = None) -> Tensor:
-        """RGB images of any size -> (B, 3, H, W) by open_clip's own eval transform, in the model's dtype, on its device
-        unless another is given: a worker process that was forked may use no GPU.
+        """RGB images of any size -> (B, 3, H, W) by open_clip's eval transform, in the model's dtype.
+
+        device: the model's by default; forked data workers must not use a GPU.
         """
         device = device or self.device
         if not images:
@@ -129,27 +128,26 @@ class Clip:
         return torch.stack([self._transform(self._cut_strip(image)) for image in images]).to(device, self.dtype)
 
     def embed_pixels(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, D) float32, L2-normalised; differentiable. The text towers do not run."""
+        """(B, 3, H, W) -> (B, D) float32, L2-normalised; differentiable. Runs the image tower alone."""
         return F.normalize(self.model.encode_image(pixels).float(), dim=-1)
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[Image], *, batch_size: int = 64) -> Tensor:
         """RGB images -> (B, D) float32, L2-normalised, on the model's device."""
-        chunks = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-        return self._joined([self.embed_pixels(self.pixels(chunk)) for chunk in chunks])
+        starts = range(0, len(images), batch_size)
+        return self._joined([self.embed_pixels(self.pixels(images[i : i + batch_size])) for i in starts])
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
-        """Texts -> (N, D) float32, L2-normalised, on the model's device. CoCa's decoder does not run."""
-        chunks = [texts[i : i + batch_size] for i in range(0, len(texts), batch_size)]
-        ids = (self.tokenize(chunk).to(self.device) for chunk in chunks)
-        return self._joined([F.normalize(self.model.encode_text(chunk).float(), dim=-1) for chunk in ids])
+        """Texts -> (N, D) float32, L2-normalised, on the model's device. Runs the text tower alone."""
+        starts = range(0, len(texts), batch_size)
+        ids = (self.tokenize(texts[i : i + batch_size]).to(self.device) for i in starts)
+        return self._joined([F.normalize(self.model.encode_text(part).float(), dim=-1) for part in ids])
 
     def patch_tokens(self, pixels: Tensor, *, normalize: bool = False) -> Tensor:
-        """(B, 3, H, W) -> (B, N, W): one token per patch from the last block of the image tower; differentiable.
+        """(B, 3, H, W) -> (B, P, W): the last block's patch tokens (CoCa's own output is pooled); differentiable.
 
-        CoCa's own `visual` output is N pooled queries, not patches. `normalize` applies the norm that the tower itself
-        puts on these tokens next: the attentional pooler's where there is one, else the final one.
+        normalize: apply the tower's next norm: that of the attentional pooler if there is one, else the final one.
         """
         features = self.model.visual.forward_intermediates(pixels, indices=1, intermediates_only=True)
         tokens = rearrange(features["image_intermediates"][-1], "b w h v -> b (h v) w")
@@ -157,44 +155,39 @@ class Clip:
 
     @cached_property
     def patch_shape(self) -> tuple[int, int]:
-        """(N, W) of `patch_tokens`."""
+        """(P, W) of `patch_tokens`."""
         with torch.no_grad():
             tokens = self.patch_tokens(torch.zeros(1, 3, *self.image_size).to(self.device, self.dtype))
         return tokens.shape[1], tokens.shape[2]
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> (B, context_length) int64 on the CPU: begin, words, end, padding; cut to fit, the end kept."""
+        """Texts -> (B, context_length) int64 on the CPU: start, words, end, padding; cut to fit, the end kept."""
         if not texts:
             return torch.empty(0, self.context_length, dtype=torch.long)
         return self.tokenizer(list(texts))
 
     def decode(self, ids: Iterable[int] | Tensor) -> str:
-        """Ids -> words without special tokens, single spaces, none before punctuation."""
-        words = self._words(ids)
-        text = self._tokens_to_text(words)
-        return re.sub(r" ([.,;:!?])", r"\1", " ".join(text.split()))
+        """Ids -> text without special tokens; single spaces, none before punctuation."""
+        return re.sub(r" ([.,;:!?])", r"\1", " ".join(self._text(self._words(ids)).split()))
 
     def pieces(self, ids: Iterable[int] | Tensor) -> tuple[str, ...]:
         """The word pieces of `ids`, one string per id, without special tokens."""
-        return tuple(self._tokens_to_text([token]).strip() for token in self._words(ids))
+        return tuple(self._text([token]).strip() for token in self._words(ids))
 
     def _words(self, ids: Iterable[int] | Tensor) -> list[int]:
-        # open_clip's own tokenizer pads with 0, which is also "!": only what stands before the end token is words.
+        # open_clip's own tokenizer pads with 0, which is also "!", so padding is told by its place after the end token.
         values = [int(i) for i in (ids.tolist() if isinstance(ids, Tensor) else ids)]
         if self.eos_id in values:
             values = values[: values.index(self.eos_id)]
-        special = set(self._special_tokens)
-        return [value for value in values if value not in special]
+        return [value for value in values if value not in self._special_tokens]
 
     @cached_property
-    def _special_tokens(self) -> list[int]:
-        if isinstance(self.tokenizer, HFTokenizer):
-            return list(self.tokenizer.tokenizer.all_special_ids)
-        return list(getattr(self.tokenizer, "all_special_ids", []))
+    def _special_tokens(self) -> set[int]:
+        inner = self.tokenizer.tokenizer if isinstance(self.tokenizer, HFTokenizer) else self.tokenizer
+        return set(getattr(inner, "all_special_ids", ()))
 
-    def _tokens_to_text(self, ids: list[int]) -> str:
-        inner = getattr(self.tokenizer, "tokenizer", self.tokenizer)
-        return inner.decode(ids)
+    def _text(self, ids: list[int]) -> str:
+        return getattr(self.tokenizer, "tokenizer", self.tokenizer).decode(ids)
 
     def _patch_norm(self, tokens: Tensor) -> Tensor:
         visual = self.model.visual
@@ -219,7 +212,9 @@ class Clip:
         text_cfg = self.model_cfg["text_cfg"]
         if "hf_model_name" in text_cfg:
             return
-        size, rows = _vocabulary_size(self.tokenizer), text_cfg.get("vocab_size", 49408)
+        simple = isinstance(self.tokenizer, SimpleTokenizer)
+        size = int(self.tokenizer.vocab_size) if simple else len(self.tokenizer.tokenizer)
+        rows = text_cfg.get("vocab_size", 49408)
         if size > rows:
             raise InputError(
                 f"the tokenizer of {self.name} has {size} tokens, its model only {rows}; put the tokenizer's files "
@@ -233,8 +228,17 @@ class Clip:
             )
 
 
-def _vocabulary_size(tokenizer: Any) -> int:
-    return int(tokenizer.vocab_size) if isinstance(tokenizer, SimpleTokenizer) else len(tokenizer.tokenizer)
+def load_clip(spec: str, folder: Path, kind: str, device: str | torch.device) -> Clip:
+    """The CLIP that the config of a `kind` in `folder` names as `spec` (see `space.clip_spec`)."""
+    if not spec.startswith("."):
+        return Clip.from_pretrained(spec, device=device)
+    path = (folder / spec).resolve()
+    if not path.is_dir():
+        raise InputError(
+            f"the CLIP of the {kind} in {folder} is missing: {CONFIG_NAME} names it as {spec!r}, that is {path}; "
+            "put it there, or give another to `from_pretrained`"
+        )
+    return Clip.from_pretrained(path, device=device)
 
 
 def _special_ids(tokenizer: Any) -> tuple[int | None, int | None, int | None]:

@@ -1,7 +1,7 @@
-"""open_clip models on disk: built from their config, weights loaded strictly from safetensors, tokenizer beside them.
+"""open_clip models on disk: config, strictly loaded safetensors, tokenizer.
 
-open_clip's own loader starts a model with random weights where a folder holds none, resizes position embeddings that do
-not fit, and falls back to its 49K tokenizer. Here each of these is an error.
+Ours, because `open_clip.create_model("local-dir:...")` keeps random weights if the folder has none, interpolates
+position embeddings of another size, and falls back to its own 49K tokenizer. Here each of these is an error.
 """
 
 from __future__ import annotations
@@ -22,31 +22,33 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from torch import nn
 
 from ...errors import InputError
-from ..saved_models import load_weights, save_weights, shortened
+from ..saved_models import read_json, save_weights, shortened, write_text
 
-CONFIG_NAME = "open_clip_config.json"
+CLIP_CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_model.safetensors"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`open_clip_config.json`: {"model_cfg": ..., "preprocess_cfg": ...}, as open_clip itself writes and reads it."""
-    path = folder / CONFIG_NAME
+    """`open_clip_config.json`, {"model_cfg": ..., "preprocess_cfg": ...}, in open_clip's own format."""
+    path = folder / CLIP_CONFIG_NAME
     if not folder.is_dir():
-        raise InputError(f"no folder {folder}; expected a folder with {CONFIG_NAME} and {WEIGHTS_NAME}")
+        raise InputError(f"no folder {folder}; expected a folder with {CLIP_CONFIG_NAME} and {WEIGHTS_NAME}")
     if not path.is_file():
         found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
-        raise InputError(f"{folder} has no {CONFIG_NAME} (it holds: {found}); expected a folder saved by open_clip")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); save the model again") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
+        raise InputError(
+            f"{folder} has no {CLIP_CONFIG_NAME} (it holds: {found}); expected a folder saved by open_clip"
+        )
+    config = read_json(path, "open_clip")
+    if not isinstance(config.get("model_cfg"), dict):
         raise InputError(f"{path} has no 'model_cfg' object; expected open_clip's {{'model_cfg': ...}} layout")
     return config
 
 
 def build_model(model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any] | None = None) -> nn.Module:
-    """A CLIP, CustomTextCLIP or CoCa with random weights, chosen as `open_clip.create_model` chooses."""
+    """A CLIP, CustomTextCLIP or CoCa with random weights, by the rules of `open_clip.create_model`.
+
+    That function takes architecture names and folders, but no config held in memory.
+    """
     cfg = deepcopy(dict(model_cfg))
     try:
         if "timm_model_name" in cfg["vision_cfg"]:
@@ -60,7 +62,7 @@ def build_model(model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any] 
     except (KeyError, TypeError, AssertionError) as error:
         raise InputError(f"open_clip cannot build a model from this model_cfg: {error!r}") from error
     if isinstance(model, CoCa):
-        # open_clip leaves this one as uninitialised memory, NaN now and then; its init, which it never calls, is this.
+        # open_clip never calls its own init for this one, and leaves uninitialised memory (NaN at times).
         projection = model.text_decoder.text_projection
         nn.init.normal_(projection, std=projection.shape[0] ** -0.5)
     merged = merge_preprocess_dict(PreprocessCfg(), dict(preprocess_cfg or {}))
@@ -69,30 +71,22 @@ def build_model(model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any] 
     return model
 
 
-def load_strictly(model: nn.Module, path: Path) -> None:
-    """Load safetensors into `model`, casting to the model's dtype; every name and shape must match."""
-    if not path.is_file():
-        raise InputError(f"no weights at {path}; expected safetensors (pickled .bin and .pt files are not read)")
-    load_weights(model, path, config_name=CONFIG_NAME)
-
-
 def save_folder(folder: Path, model: nn.Module, model_cfg: Mapping[str, Any], dtype: torch.dtype | None) -> None:
-    """Write config and weights, as `load_strictly` and open_clip's own `local-dir:` read them."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write config and weights; open_clip's own "local-dir:" reads them too."""
     config = {"model_cfg": dict(model_cfg), "preprocess_cfg": asdict(preprocess_of(model))}
-    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_text(json.dumps(config, indent=2) + "\n", folder / CLIP_CONFIG_NAME)
     save_weights(model.state_dict(), folder / WEIGHTS_NAME, dtype)
 
 
 def named_config(name: str) -> dict[str, Any]:
-    """open_clip's own config of an architecture, such as "coca_ViT-B-32"."""
+    """open_clip's config of an architecture such as "coca_ViT-B-32"."""
     if name not in open_clip.list_models():
         raise InputError(f"open_clip has no model {name!r}; {_closest(name, open_clip.list_models())}")
     return dict(open_clip.get_model_config(name))
 
 
 def published_model(spec: str) -> tuple[nn.Module, dict[str, Any]]:
-    """The model and config of "model_name/pretrained_tag"; open_clip fetches the weights to its cache."""
+    """Model and config of "model_name/pretrained_tag"; open_clip downloads the weights to its cache."""
     known = [f"{name}/{tag}" for name, tag in open_clip.list_pretrained()]
     if spec not in known:
         raise InputError(f"{spec!r} is neither a folder nor an open_clip model/tag; {_closest(spec, known)}")
@@ -105,7 +99,7 @@ def published_model(spec: str) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def load_tokenizer(source: str) -> Any:
-    """open_clip's tokenizer for a model name, or for "local-dir:FOLDER" (files in the folder, never the network)."""
+    """open_clip's tokenizer of a model name, or of "local-dir:FOLDER" (never from the network)."""
     try:
         return open_clip.get_tokenizer(source)
     except (OSError, ValueError, TypeError) as error:
@@ -113,7 +107,7 @@ def load_tokenizer(source: str) -> Any:
 
 
 def preprocess_of(model: nn.Module) -> PreprocessCfg:
-    """The preprocessing that belongs to the model's image tower, where open_clip keeps it."""
+    """The preprocessing of the model's image tower."""
     visual: Any = model.visual
     return PreprocessCfg(**visual.preprocess_cfg)
 

@@ -1,4 +1,4 @@
-"""CoCa (Yu et al. 2022, arXiv 2205.01917) as an encoder: an open_clip model writes captions."""
+"""CoCa as an encoder: pixels -> image tokens -> caption (Yu et al. 2022, arXiv 2205.01917)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from ...errors import InputError
+from ...errors import InputError, check_range
 from ..base import Description
 from ..clip.clip import Clip
-from ..decoding import Hypothesis, Search, check_range, search
+from ..decoding import Hypothesis, Search, search
 from .coca_decoder import CachedCoca, check_cacheable
 
 
 class CocaCaptioner:
-    """Captions by a CoCa: `describe(images)`.
+    """An `Encoder` that captions images with a CoCa. Scores: "log_probability", summed over tokens and end token.
 
-    max_tokens: new tokens at most, the end token included; by default the context length less the begin token.
-    min_tokens: words before a caption may end. num_beams: 1 is greedy, more is beam search (log probability per token).
-    Each description's scores hold "log_probability", the sum over its tokens and the end token.
+    max_tokens: new tokens at most, end token included; by default the context length less the start token.
+    min_tokens: words before a caption may end. num_beams: 1 is greedy, more is beam search.
     """
 
     def __init__(
@@ -39,16 +38,23 @@ class CocaCaptioner:
         check_range("max_tokens", max_tokens, 1, room)
         check_range("min_tokens", min_tokens, 0, max_tokens)
         check_range("num_beams", num_beams, 1, clip.model.text.vocab_size // 3)
-        check_range("batch_size", batch_size, 1, None)
+        check_range("batch_size", batch_size, 1)
         if clip.bos_id is None or clip.eos_id is None:
-            raise InputError(f"the tokenizer of {clip.name} has no begin or end token; captions need both")
-        # Padding is no word of the model's training targets, so it ends a caption too, as in open_clip's `generate`.
+            raise InputError(f"the tokenizer of {clip.name} has no start or end token; captions need both")
+        # Padding is never a training target, so it ends a caption too, as in open_clip's `generate`.
         ends = (clip.eos_id,) if clip.pad_id in (None, clip.eos_id) else (clip.eos_id, clip.pad_id)
         self.search = Search(clip.bos_id, ends, max_tokens, min_tokens, num_beams)
         self.clip, self.batch_size, self.spec = clip, batch_size, spec
 
+    @classmethod
+    def from_pretrained(
+        cls, checkpoint: str, *, device: str | torch.device = "cpu", spec: str = "coca"
+    ) -> CocaCaptioner:
+        """Load any CoCa that `Clip.from_pretrained` reads."""
+        return cls(Clip.from_pretrained(checkpoint, device=device), spec=spec)
+
     def describe(self, images: Sequence[Image]) -> list[Description]:
-        """Caption RGB images of any size; one `Description` each, in the same order."""
+        """Caption RGB images of any size, in order."""
         batches = (images[i : i + self.batch_size] for i in range(0, len(images), self.batch_size))
         return [text for batch in batches for text in self.describe_pixels(self.clip.pixels(batch))]
 
@@ -58,13 +64,13 @@ class CocaCaptioner:
 
     @torch.inference_mode()
     def generate(self, pixels: Tensor) -> list[Hypothesis]:
-        """One batch, (B, 3, H, W), to token ids and their log probabilities."""
-        _, image_tokens = self.clip.model.visual(pixels)
+        """(B, 3, H, W) -> B captions as token ids with log probabilities."""
+        _, image_tokens = self.clip.model.visual(pixels)  # (B, N, W)
         return self.decode(image_tokens)
 
     @torch.inference_mode()
     def decode(self, image_tokens: Tensor) -> list[Hypothesis]:
-        """Like `generate`, from what the image tower has made of the pixels: (B, N, W), its second output."""
+        """Image tokens, (B, N, W), the second output of the image tower -> B captions."""
         settings = self.search
         decoder = CachedCoca(self.clip.model, image_tokens, capacity=settings.max_tokens, num_beams=settings.num_beams)
         return search(decoder, len(image_tokens), settings, image_tokens.device)

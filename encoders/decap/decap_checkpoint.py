@@ -1,10 +1,10 @@
-"""DeCap on disk: config.json and decoder.safetensors; and the import of the official checkpoint (dhg-wei/DeCap)."""
+"""DeCap on disk: config.json and decoder.safetensors; and the import of official checkpoints (dhg-wei/DeCap)."""
 
 from __future__ import annotations
 
 import pickle
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,65 +13,52 @@ from torch import Tensor
 from transformers import GPT2Config
 
 from ...errors import InputError
-from ..saved_models import fill_strictly, first_line, load_weights, read_config, save_config, save_weights, space_of
+from ..saved_models import fill_strictly, first_line, load_weights, read_config, save_config, save_weights
 from .decap_decoder import DecapDecoder
 
 KIND = "DeCap"
 DECODER_NAME = "decoder.safetensors"
-TIED = "decoder.lm_head.weight"  # the same tensor as decoder.transformer.wte.weight: saved once
+EMBEDDING = "decoder.transformer.wte.weight"
+TIED = "decoder.lm_head.weight"  # the same tensor as EMBEDDING, saved once
+OFFICIAL_START, OFFICIAL_END = 49406, 49407  # CLIP's ids; the official decoder has unused rows up to GPT-2's 50,257
 
 Strategy = Literal["pd", "nnd", "vd", "clipre"]
 
 
 @dataclass(frozen=True)
 class DecapConfig:
-    """What config.json holds.
+    """The content of config.json."""
 
-    clip: "model/tag" of open_clip, or a folder relative to the checkpoint's own if it starts with ".".
-    embed_dim: D of that CLIP. gpt2: arguments of `GPT2Config`. end_id: token that ends a caption.
-    num_tokens: ids from here on have no text (the official decoder has 50,257 rows for CLIP's 49,408 tokens).
-    max_tokens: of a caption, start and end included. temperature, video_temperature: of the projection.
-    top_k: project onto the k nearest entries alone; None for the whole memory.
-    """
-
-    clip: str
-    embed_dim: int
-    gpt2: dict[str, Any]
-    end_id: int
-    num_tokens: int
-    max_tokens: int = 30
+    clip: str  # open_clip "model/tag", or a folder relative to the checkpoint's if it starts with "."
+    embed_dim: int  # D of that CLIP
+    gpt2: dict[str, Any]  # arguments of `GPT2Config`
+    end_id: int  # the end token
+    num_tokens: int  # ids from here on have no text
+    max_tokens: int = 30  # per caption, start and end token included
     strategy: Strategy = "pd"
-    temperature: float = 1 / 100
-    video_temperature: float = 1 / 150
-    top_k: int | None = None
+    temperature: float = 1 / 100  # of the projection
+    video_temperature: float = 1 / 150  # of the projection, for videos
+    top_k: int | None = None  # project onto the k nearest entries alone
     num_beams: int = 1
 
     def __post_init__(self) -> None:
         if self.strategy not in get_args(Strategy):
             raise InputError(f"unknown strategy {self.strategy!r}; expected one of {', '.join(get_args(Strategy))}")
 
-    @property
-    def space(self) -> str:
-        """Name of the CLIP's space: "coca" for the folder "../coca"."""
-        return space_of(self.clip)
-
-    def with_clip(self, clip: str) -> DecapConfig:
-        return replace(self, clip=clip)
-
     def new_decoder(self) -> DecapDecoder:
-        """A decoder of this shape with random weights, of torch's global generator."""
+        """A decoder of random weights, of torch's global generator."""
         return DecapDecoder(self.embed_dim, GPT2Config(**self.gpt2), self.end_id)
 
 
 def save_decoder(decoder: DecapDecoder, config: DecapConfig, folder: Path, dtype: torch.dtype | None = None) -> None:
-    """Write config.json and decoder.safetensors; each is there whole or not at all."""
+    """Write config.json and decoder.safetensors, each atomically."""
     tensors = {name: tensor for name, tensor in decoder.state_dict().items() if name != TIED}
     save_weights(tensors, folder / DECODER_NAME, dtype)
     save_config(config, folder)
 
 
 def load_decoder(folder: Path) -> tuple[DecapConfig, DecapDecoder]:
-    """Read what `save_decoder` wrote, as float32. Raises `InputError` where anything is missing or does not fit."""
+    """Read what `save_decoder` wrote, as float32. Raises `InputError` if files are missing or do not fit."""
     config = read_config(DecapConfig, folder, KIND)
     decoder = config.new_decoder()
     load_weights(decoder, folder / DECODER_NAME, tied=(TIED,))
@@ -81,14 +68,14 @@ def load_decoder(folder: Path) -> tuple[DecapConfig, DecapDecoder]:
 def import_official(
     file: str | Path, out: str | Path, *, clip: str = "ViT-B-32/openai", num_heads: int = 4
 ) -> DecapConfig:
-    """Turn an official checkpoint (`coco_prefix-009.pt`) into a folder that `Decap.from_pretrained` reads.
+    """Convert an official checkpoint (`coco_prefix-009.pt`) to a folder that `Decap.from_pretrained` reads.
 
-    The pickle is read with torch's weights-only loader, which runs no code. Sizes are read from the tensors; the number
-    of heads cannot be (official: 4). Build the support memory into the same folder with `build_memory`.
-    Raises `InputError` for a file that holds anything but tensors, or not this layout.
+    The pickle is read weights-only, which runs no code. num_heads: cannot be told from the tensors (official: 4).
+    Build the support memory into the same folder with `build_memory`.
+    Raises `InputError` for a file with anything but tensors, or of another layout.
     """
     tensors = _official_tensors(Path(file))
-    vocabulary, width = tensors["decoder.transformer.wte.weight"].shape
+    vocabulary, width = tensors[EMBEDDING].shape
     layers = 1 + max(int(m[1]) for name in tensors if (m := re.match(r"decoder\.transformer\.h\.(\d+)\.", name)))
     config = DecapConfig(
         clip=clip,
@@ -111,22 +98,17 @@ def import_official(
     return config
 
 
-OFFICIAL_START, OFFICIAL_END = 49406, 49407  # CLIP's own ids; the rows above belong to GPT-2's 50,257 and are unused
-
-
 def _official_tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict under our names, without the tied head and the attention masks that old transformers saved."""
+    """The state dict under our names, without the tied head and the attention masks of old transformers."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error})") from error
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path} is refused: it is no plain file of weights. A pickle can hold code, and only tensors are read. "
-            f"Expected the state dict that the official train.py saves ({first_line(error)})"
+            f"{path} is refused: a pickle can hold code, and only plain tensors are read; expected the state dict that "
+            f"the official train.py saves ({first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path} is no checkpoint, or a damaged one ({first_line(error)})") from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"{path} cannot be read, missing or damaged ({first_line(error)})") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path} holds {type(found).__name__}; expected a state dict of tensors")
     mask = re.compile(r"decoder\.transformer\.h\.\d+\.attn\.(bias|masked_bias)$")
@@ -135,13 +117,13 @@ def _official_tensors(path: Path) -> dict[str, Tensor]:
         for name, value in found.items()
         if not mask.match(name)
     }
-    needed = {"prefix.weight", "decoder.transformer.wte.weight", "decoder.transformer.wpe.weight"}
+    needed = {"prefix.weight", EMBEDDING, "decoder.transformer.wpe.weight"}
     if not needed <= tensors.keys() or not any(name.startswith("decoder.transformer.h.") for name in tensors):
         some = ", ".join(sorted(found)[:4]) or "nothing"
         raise InputError(
             f"{path} is not in DeCap's layout (clip_project.model.0.*, decoder.transformer.*); it has {some}"
         )
     head = tensors.pop(TIED, None)
-    if head is not None and not torch.equal(head, tensors["decoder.transformer.wte.weight"]):
+    if head is not None and not torch.equal(head, tensors[EMBEDDING]):
         raise InputError(f"{path} has an output head that is not tied to its embeddings; DeCap's is")
     return tensors

@@ -1,14 +1,14 @@
-"""DeCap: captions from a decoder that saw text alone, reading images as mixtures of a support memory.
+"""DeCap as an encoder: image -> CLIP embedding -> projection onto a text memory -> GPT-2 -> caption.
 
 Source: Li et al., "DeCap: Decoding CLIP Latents for Zero-Shot Captioning via Text-Only Training", ICLR 2023,
-arXiv 2303.03032. Strategies: `pd` projects the image onto the memory and decodes that; `nnd` decodes the nearest entry;
-`vd` decodes the image itself; `clipre` returns the nearest entry's caption.
+arXiv 2303.03032. Strategies: `pd` decodes the image's projection onto the memory, `nnd` the nearest entry, `vd` the
+image itself; `clipre` returns the nearest entry's caption.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -18,11 +18,13 @@ from torch.nn import functional as F
 
 from ...errors import InputError
 from ..base import Description
+from ..clip.clip import load_clip
+from ..clip.space import CaptionSpace, clip_spec, space_name, space_of
 from ..decoding import Hypothesis
-from ..saved_models import checkpoint_folder, clip_spec, load_clip
+from ..saved_models import checkpoint_folder
 from .decap_checkpoint import KIND, DecapConfig, Strategy, load_decoder, save_decoder
 from .decap_decoder import DecapDecoder
-from .memory import EMBEDDINGS_NAME, CaptionSpace, SupportMemory, space_name
+from .memory import EMBEDDINGS_NAME, SupportMemory
 from .projection import check_finite
 
 if TYPE_CHECKING:
@@ -33,21 +35,21 @@ __all__ = ["Decap", "DecapConfig", "Strategy"]
 
 @dataclass(frozen=True)
 class Decap:
-    """An `Encoder`. clip, decoder and memory must share one space, or `InputError` says which does not.
+    """An `Encoder`. Raises `InputError` unless clip, decoder and memory share one space.
 
-    memory may be None (a freshly imported official checkpoint): then `vd` alone works.
+    Scores: "log_probability"; "discarded_mass" of a top-k projection, or "similarity" of the nearest entry.
     """
 
     config: DecapConfig
     clip: CaptionSpace
     decoder: DecapDecoder
-    memory: SupportMemory | None = None
+    memory: SupportMemory | None = None  # without one, as after `import_official`, `vd` alone works
     spec: str = field(default="decap", kw_only=True)
 
     def __post_init__(self) -> None:
-        if (self.clip.embed_dim, space_name(self.clip)) != (self.config.embed_dim, self.config.space):
+        if (self.clip.embed_dim, space_name(self.clip)) != (self.config.embed_dim, space_of(self.config.clip)):
             raise InputError(
-                f"this DeCap was trained for CLIP {self.config.space!r} ({self.config.embed_dim} numbers), "
+                f"this DeCap was trained for CLIP {space_of(self.config.clip)!r} ({self.config.embed_dim} numbers), "
                 f"but {space_name(self.clip)!r} ({self.clip.embed_dim}) is in use; load that one, or train DeCap again"
             )
         if self.memory is not None:
@@ -58,7 +60,7 @@ class Decap:
     def describe(
         self, images: Sequence[Image], *, strategy: Strategy | None = None, num_beams: int | None = None
     ) -> list[Description]:
-        """One caption per image, in order; `strategy` and `num_beams` as in the config unless given here."""
+        """One caption per image, in order; `strategy` and `num_beams` override the config."""
         if not images:
             return []
         return self.describe_embeddings(self.clip.embed_images(images), strategy=strategy, num_beams=num_beams)
@@ -67,7 +69,7 @@ class Decap:
     def describe_video(
         self, frames: Sequence[Image], *, strategy: Strategy | None = None, num_beams: int | None = None
     ) -> Description:
-        """One caption of several images, such as the frames of a video: the mean of their embeddings is described."""
+        """One caption of a video: the mean of its frames' embeddings is described."""
         if not frames:
             raise InputError("a video of no frames; expected at least one image")
         embeddings = self.clip.embed_images(frames)
@@ -85,7 +87,7 @@ class Decap:
         num_beams: int | None = None,
         temperature: float | None = None,
     ) -> list[Description]:
-        """Captions of (B, D) CLIP image embeddings of any length. Raises `InputError` for NaN ones."""
+        """Captions of (B, D) CLIP image embeddings, of any length. Raises `InputError` for NaN or infinite ones."""
         if embeddings.ndim != 2 or embeddings.shape[1] != self.config.embed_dim:
             shape = tuple(embeddings.shape)
             raise InputError(
@@ -104,7 +106,7 @@ class Decap:
         return [self._description(*row) for row in zip(written, scores, strict=True)]
 
     def _prefixes(self, queries: Tensor, strategy: str, temperature: float) -> tuple[Tensor, list[dict[str, float]]]:
-        """What the decoder shall read for (B, D) queries, and figures about it."""
+        """(B, D) queries -> (B, D) embeddings to decode, and their scores."""
         if strategy == "vd":
             return queries, [{} for _ in queries]
         memory = self._need_memory(strategy)
@@ -126,8 +128,8 @@ class Decap:
 
     def _description(self, written: Hypothesis, scores: dict[str, float]) -> Description:
         ids = [i for i in written.ids if i < self.config.num_tokens]
-        figures = {"log_probability": written.log_probability, **scores}
-        return Description(self.clip.decode(ids), self.clip.pieces(ids), self.spec, figures)
+        all_scores = {"log_probability": written.log_probability, **scores}
+        return Description(self.clip.decode(ids), self.clip.pieces(ids), self.spec, all_scores)
 
     def _need_memory(self, strategy: str) -> SupportMemory:
         if strategy not in get_args(Strategy):
@@ -140,12 +142,12 @@ class Decap:
         return self.memory
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write config.json, decoder.safetensors (in `dtype`, or as it is) and the memory.
+        """Write config.json, decoder.safetensors (in `dtype` if given) and the memory.
 
-        The CLIP is named, not copied: one from a local folder by its path relative to `folder`.
+        The CLIP is named, not copied: a local folder by its path relative to `folder`.
         """
         folder = Path(folder)
-        save_decoder(self.decoder, self.config.with_clip(clip_spec(self.clip, folder)), folder, dtype)
+        save_decoder(self.decoder, replace(self.config, clip=clip_spec(self.clip, folder)), folder, dtype)
         if self.memory is not None:
             self.memory.save(folder)
 
@@ -160,7 +162,7 @@ class Decap:
     ) -> Decap:
         """Read what `save_pretrained` wrote, from a folder or a Hugging Face hub id.
 
-        clip: loaded as the config names it unless given here. spec: what descriptions name as their encoder.
+        clip: by default loaded as the config names it. spec: the `encoder` of descriptions.
         """
         folder = checkpoint_folder(source, KIND)
         config, decoder = load_decoder(folder)

@@ -1,71 +1,33 @@
-"""DeCap's support memory: text embeddings of captions, and the captions. Images are read as mixtures of these."""
+"""DeCap's support memory: captions and their CLIP text embeddings (Li et al. 2023, arXiv 2303.03032)."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ...errors import InputError
+from ..clip.space import CaptionSpace, space_name
+from ..saved_models import save_weights, write_text
 from .projection import Neighbours, ProjectionResult, nearest, project
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 EMBEDDINGS_NAME = "memory.safetensors"
 TEXTS_NAME = "memory.txt"
-SAME_TEXT = 0.98  # cosine of a text's embedding in fp16 and in any other precision; other weights give far less
-
-
-class CaptionSpace(Protocol):
-    """What DeCap and its memory need of a CLIP: a shared space and its tokenizer. `clip.Clip` is one.
-
-    name: tells this space from others. embed_dim: D. context_length: tokens it reads, begin and end included.
-    tokenizer: (texts, context_length=L) -> (N, L) ids, begin and end included, cut in front of the end.
-    """
-
-    name: str
-    embed_dim: int
-    context_length: int
-    tokenizer: Any
-    bos_id: int | None
-    eos_id: int | None
-
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """(N, D) float32, L2-normalised."""
-        ...
-
-    def embed_images(self, images: Sequence[Image]) -> Tensor:
-        """(B, D) float32, L2-normalised."""
-        ...
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Ids to words, without special tokens."""
-        ...
-
-    def pieces(self, ids: Sequence[int]) -> tuple[str, ...]:
-        """The word pieces of `ids`, without special tokens."""
-        ...
+SAME_TEXT = 0.98  # cosine of one text's embeddings in two precisions; with other weights it is far below
 
 
 @dataclass(frozen=True)
 class SupportMemory:
-    """embeddings: (N, D) unit rows, fp16 as a rule. texts: N captions, one line each. clip: name of their CLIP.
+    """Captions and their embeddings; build a large one with `memory_build.build_memory`."""
 
-    Build a large one with `memory_build.build_memory`.
-    """
-
-    embeddings: Tensor
-    texts: Sequence[str]
-    clip: str
+    embeddings: Tensor  # (N, D) unit rows, usually fp16
+    texts: Sequence[str]  # N captions, one line each
+    clip: str  # `space_name` of their CLIP
 
     def __post_init__(self) -> None:
         if self.embeddings.ndim != 2 or len(self.embeddings) != len(self.texts):
@@ -84,7 +46,7 @@ class SupportMemory:
         return self.embeddings.shape[1]
 
     def check_clip(self, clip: CaptionSpace) -> None:
-        """Raise `InputError` unless `clip` has the memory's dimension, name, and embedding of its first caption."""
+        """Raise `InputError` unless `clip` has the memory's D and name, and embeds its first caption alike."""
         name = space_name(clip)
         if (clip.embed_dim, name) != (self.embed_dim, self.clip):
             raise InputError(
@@ -101,15 +63,15 @@ class SupportMemory:
     def project(
         self, queries: Tensor, temperature: float, *, top_k: int | None = None, exclude: Tensor | None = None
     ) -> ProjectionResult:
-        """(B, D) queries as softmax mixtures of the entries; see `projection.project`."""
+        """Project (B, D) queries onto the entries; see `projection.project`."""
         return project(queries, self.embeddings, temperature, top_k=top_k, exclude=exclude)
 
     def nearest(self, queries: Tensor, k: int = 1) -> Neighbours:
-        """The `k` entries nearest to each of (B, D) queries, best first."""
+        """The `k` nearest entries of each of (B, D) queries, best first."""
         return nearest(queries, self.embeddings, k)
 
     def subset(self, rows: Sequence[int]) -> SupportMemory:
-        """A memory of these rows alone."""
+        """The memory of these rows alone."""
         return SupportMemory(self.embeddings[list(rows)], [self.texts[row] for row in rows], self.clip)
 
     def to(self, device: str | torch.device) -> SupportMemory:
@@ -117,19 +79,14 @@ class SupportMemory:
 
     def save(self, folder: str | Path) -> None:
         """Write `memory.safetensors` (fp16) and `memory.txt` (one caption per line) into `folder`."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{TEXTS_NAME}"
-        temporary.write_text("".join(f"{one_line(text)}\n" for text in self.texts), encoding="utf-8", newline="\n")
-        os.replace(temporary, folder / TEXTS_NAME)
-        temporary = folder / f".{EMBEDDINGS_NAME}"
-        tensors = {"embeddings": self.embeddings.detach().to("cpu", torch.float16).contiguous()}
-        save_file(tensors, temporary, metadata={"textlens": json.dumps({"clip": self.clip, "entries": len(self)})})
-        os.replace(temporary, folder / EMBEDDINGS_NAME)  # last: a memory is there once this file is
+        write_text("".join(f"{one_line(text)}\n" for text in self.texts), Path(folder) / TEXTS_NAME)
+        about = {"textlens": json.dumps({"clip": self.clip, "entries": len(self)})}
+        # Last: with this file the memory is complete.
+        save_weights({"embeddings": self.embeddings}, Path(folder) / EMBEDDINGS_NAME, torch.float16, about)
 
     @classmethod
     def load(cls, folder: str | Path) -> SupportMemory:
-        """Read what `save` wrote. Raises `InputError` where files are missing, damaged or do not belong together."""
+        """Read what `save` wrote. Raises `InputError` if files are missing, damaged or do not match."""
         folder = Path(folder)
         try:
             with safe_open(folder / EMBEDDINGS_NAME, framework="pt") as file:
@@ -149,12 +106,12 @@ class SupportMemory:
 
 
 def one_line(text: str) -> str:
-    """White space of any kind becomes one space, so that a caption is one line of a text file."""
+    """Collapse white space, so that a caption is one line of a text file."""
     return " ".join(text.split())
 
 
 def clean_captions(texts: Iterable[str]) -> list[str]:
-    """Captions as `one_line` makes them. Raises `InputError` if there are none, or one is empty or no text."""
+    """Captions as single lines. Raises `InputError` if there are none, or one is empty or not a str."""
     captions = []
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str):
@@ -167,8 +124,3 @@ def clean_captions(texts: Iterable[str]) -> list[str]:
     if not captions:
         raise InputError("there are no captions; expected at least one")
     return captions
-
-
-def space_name(clip: CaptionSpace) -> str:
-    """What tells CLIPs apart: a hub name as it is, a local folder by its own name wherever it lies."""
-    return Path(clip.name).resolve().name if Path(clip.name).is_dir() else clip.name

@@ -1,22 +1,24 @@
-"""Building a support memory from many captions: embedded in shards that outlive a kill, then joined into one memory."""
+"""Build a support memory from many captions, resumably: embedded in shards, then joined."""
 
 from __future__ import annotations
 
 import gzip
 import itertools
-import os
 import shutil
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import InputError
 from ...progress import progress_bar
-from .memory import EMBEDDINGS_NAME, CaptionSpace, SupportMemory, clean_captions, space_name
+from ..clip.space import CaptionSpace, space_name
+from ..saved_models import save_weights
+from .memory import EMBEDDINGS_NAME, SupportMemory, clean_captions
 
 SHARDS_NAME = "memory-shards"
 
@@ -30,11 +32,11 @@ def build_memory(
     shard_size: int = 65536,
     cut_long: bool = False,
 ) -> SupportMemory:
-    """Embed `texts` with `clip` and save them as a memory in `folder`; called again after a kill, it goes on.
+    """Embed `texts` with `clip` into a memory in `folder`; called again after a kill, it resumes.
 
-    A shard is one file with its embeddings *and* its texts, written aside and renamed: it is there whole or not at all.
-    Raises `InputError` for empty captions, for ones that the CLIP cannot read to their end (unless `cut_long`), and for
-    a folder that holds other captions or those of another CLIP.
+    A shard holds embeddings and texts in one file, written atomically. cut_long: truncate captions longer than the
+    CLIP's context, else an error. Raises `InputError` for empty captions, and for a folder with other captions or
+    those of another CLIP.
     """
     captions, folder = clean_captions(texts), Path(folder)
     if not cut_long:
@@ -54,17 +56,21 @@ def build_memory(
 
 def captions_from_file(path: str | Path) -> list[str]:
     """The lines of a text file (`.gz` too), as captions. Raises `InputError` if it is missing, empty or not UTF-8."""
-    path = Path(path)
-    opener = gzip.open if path.suffix == ".gz" else open
+    return clean_captions(text_lines(path))
+
+
+def text_lines(path: str | Path) -> Iterator[str]:
+    """The lines of a text file, `.gz` too, with their ends. Raises `InputError` if it is missing or not UTF-8."""
+    opener = gzip.open if Path(path).suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8", newline="\n") as lines:
-            return clean_captions(lines)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+            yield from lines
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"captions cannot be read from {path} ({error}); expected UTF-8 text, one per line") from error
 
 
 def captions_from_dataset(name: str, column: str, split: str = "train") -> list[str]:
-    """A column of texts, or of lists of texts, of a Hugging Face data set: a hub id, or a folder of `save_to_disk`."""
+    """A column of texts, or lists of texts, of a Hugging Face data set (hub id, or folder of `save_to_disk`)."""
     from datasets import Dataset, load_dataset, load_from_disk
 
     try:
@@ -78,7 +84,7 @@ def captions_from_dataset(name: str, column: str, split: str = "train") -> list[
 
 
 def embed_texts(texts: Sequence[str], clip: CaptionSpace, batch_size: int = 256) -> Tensor:
-    """(N, D) fp16 on the CPU, of any number of texts. Raises `InputError` for embeddings that are not finite."""
+    """Any number of texts -> (N, D) fp16 on the CPU. Raises `InputError` for NaN or infinite embeddings."""
     parts = [clip.embed_texts(texts[i : i + batch_size]).half().cpu() for i in range(0, len(texts), batch_size)]
     rows = torch.cat(parts)
     if not torch.isfinite(rows).all():
@@ -88,7 +94,7 @@ def embed_texts(texts: Sequence[str], clip: CaptionSpace, batch_size: int = 256)
 
 def _check_lengths(captions: list[str], clip: CaptionSpace) -> None:
     limit = clip.context_length
-    # No token is less than one byte, so that most captions need no tokenizer to be known as short enough.
+    # A token is at least one byte, so short captions need no tokenizer.
     doubtful = [(number, text) for number, text in enumerate(captions, 1) if len(text.encode()) > limit - 2]
     for start in range(0, len(doubtful), 4096):
         part = doubtful[start : start + 4096]
@@ -129,10 +135,8 @@ def _shard_paths(folder: Path) -> list[Path]:
 
 
 def _save_shard(path: Path, embeddings: Tensor, texts: list[str]) -> None:
-    temporary = path.with_name(f".{path.name}")
     letters = torch.frombuffer(bytearray("\n".join(texts).encode()), dtype=torch.uint8)
-    save_file({"embeddings": embeddings, "texts": letters}, temporary)
-    os.replace(temporary, path)
+    save_weights({"embeddings": embeddings, "texts": letters}, path)
 
 
 def _load_shard(path: Path) -> tuple[Tensor, list[str]]:

@@ -1,7 +1,7 @@
-"""De-Diffusion's network: image backbone, attentional pooler, and a head that gives every query its word.
+"""De-Diffusion's network: image backbone -> attentional pooler -> head over words.
 
 Source: Wei et al., "De-Diffusion Makes Text a Strong Cross-Modal Interface", CVPR 2024, arXiv 2311.00618. The tied head
-is ours: its weights are the text encoder's own token embeddings.
+(the weights are the text encoder's token embeddings) is ours.
 """
 
 from __future__ import annotations
@@ -9,23 +9,20 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...errors import InputError
-from ..decap.memory import space_name
-from ..saved_models import space_of
+from ...errors import InputError, check_range
+from ..clip.clip import Clip
 from .pooler import AttentionalPooler
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
-
-    from ..clip.clip import Clip
 
 Head = Literal["linear", "tied"]
 MAX_LOGIT_SCALE = 100.0  # as in CLIP
@@ -33,39 +30,28 @@ MAX_LOGIT_SCALE = 100.0  # as in CLIP
 
 @dataclass(frozen=True)
 class DediffusionConfig:
-    """What config.json holds. Sizes by default are the paper's: about 135M weights with CLIP's vocabulary.
+    """The content of config.json. Default sizes are the paper's: about 135M weights with CLIP's vocabulary."""
 
-    head: "linear" (the paper's), or "tied": each query is projected to the text encoder's width and compared (cosine
-    times a learnt scale, `logit_scale` at first) with the frozen token embeddings of the kept words.
-    keep_punctuation, words: of `Vocabulary`.
-    min_probability: words that are less likely are left out of descriptions; they stand where a query has nothing to
-    add and many words would do as well. 0 writes a word for each query.
-    train_backbone: train the image tower too; then it is saved with the rest, and `backbone` gives its architecture.
-    The others are filled in by `Dediffusion.new`. backbone: "model/tag" of open_clip, or a folder relative to the
-    checkpoint's own if it starts with ".". patch_width, vocabulary_size, text_width: of the backbone's patch tokens,
-    the kept words, the token embeddings (0 with a linear head).
-    """
-
-    num_queries: int = 75
-    depth: int = 5
+    num_queries: int = 75  # words per image
+    depth: int = 5  # blocks of the pooler
     width: int = 1024
     heads: int = 16
     mlp_ratio: float = 4.0
-    head: Head = "tied"
-    logit_scale: float = 1 / 0.07
-    keep_punctuation: bool = False
-    words: Sequence[str] | None = None
-    min_probability: float = 0.0
-    train_backbone: bool = False
-    backbone: str = ""
-    patch_width: int = 0
-    vocabulary_size: int = 0
-    text_width: int = 0
+    head: Head = "tied"  # "linear" is the paper's
+    logit_scale: float = 1 / 0.07  # initial scale of the tied head
+    keep_punctuation: bool = False  # see `Vocabulary`
+    words: Sequence[str] | None = None  # see `Vocabulary`
+    min_probability: float = 0.0  # less likely words are left out of descriptions; 0 keeps one word per query
+    train_backbone: bool = False  # train and save the image tower too; `backbone` still gives its architecture
+    # Filled in by `Dediffusion.new`:
+    backbone: str = ""  # open_clip "model/tag", or a folder relative to the checkpoint's if it starts with "."
+    patch_width: int = 0  # of the backbone's patch tokens
+    vocabulary_size: int = 0  # V, the kept words
+    text_width: int = 0  # of the token embeddings; 0 with a linear head
 
     def __post_init__(self) -> None:
         for name in ("num_queries", "depth", "width", "heads"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected at least 1")
+            check_range(name, getattr(self, name), 1)
         if self.width % self.heads:
             raise InputError(f"width {self.width} is no multiple of heads {self.heads}")
         if self.head not in get_args(Head):
@@ -79,32 +65,17 @@ class DediffusionConfig:
             raise InputError(f"min_probability is {self.min_probability}; expected at least 0 and below 1")
 
     def vocabulary(self, tokenizer: CLIPTokenizer) -> Vocabulary:
-        """The words of the text encoder's tokenizer that may be written."""
+        """The words that may be written, of the text encoder's tokenizer."""
         return Vocabulary.from_tokenizer(tokenizer, keep_punctuation=self.keep_punctuation, words=self.words)
-
-    @property
-    def space(self) -> str:
-        """Name of the backbone's CLIP: "coca" for the folder "../coca"."""
-        return space_of(self.backbone)
-
-    def filled_in(self, clip: Clip, vocabulary_size: int, text_width: int) -> DediffusionConfig:
-        """With the name and the sizes of the parts it is used with."""
-        return replace(
-            self,
-            backbone=space_name(clip),
-            patch_width=clip.patch_shape[1],
-            vocabulary_size=vocabulary_size,
-            text_width=text_width if self.head == "tied" else 0,
-        )
 
 
 class DediffusionModel(nn.Module):
-    """Pixels (B, 3, H, W), as `clip.pixels` makes them, to logits (B, N, V) over the kept vocabulary.
+    """Pixels (B, 3, H, W) of `clip.pixels` -> logits (B, N, V): N queries, V kept words.
 
-    clip: the backbone. Frozen, it is no sub-module: not trained, not saved, yet moved along by `to`. With
-    `train_backbone` the model has a copy of it, whose image tower is the sub-module `backbone`.
-    embeddings: (V, W) token embeddings of the kept words, for the tied head; frozen, normalised and saved.
-    Other weights are random, of torch's global generator.
+    clip: the backbone. Frozen, it is no sub-module (neither trained nor saved), yet moves along with `to`. With
+    `train_backbone` the model holds a copy, whose image tower is the sub-module `backbone`.
+    embeddings: (V, W) token embeddings of the kept words, for the tied head; normalised, frozen and saved.
+    Other weights are random, from torch's global generator.
     """
 
     def __init__(self, config: DediffusionConfig, clip: Clip, embeddings: Tensor | None = None) -> None:
@@ -120,21 +91,26 @@ class DediffusionModel(nn.Module):
             self.backbone: nn.Module = self.clip.model.visual
             _require_grad_where_used(self.clip)
 
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(self.read(self.patch_tokens(pixels)))
+
     def patch_tokens(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, P, patch_width), with the backbone's own norm; without gradient where it is frozen."""
+        """(B, 3, H, W) -> (B, P, patch_width), normalised; without gradient if the backbone is frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train_backbone):
             return self.clip.patch_tokens(pixels, normalize=True)
 
     def read(self, patches: Tensor) -> Tensor:
-        """Patch tokens (B, P, patch_width) -> (B, N, width): what each query gathered, the input of `head`."""
+        """Patch tokens (B, P, patch_width) -> pooled queries (B, N, width), the input of `head`."""
         return self.pooler(patches.to(self.pooler.queries.dtype))
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.head(self.read(self.patch_tokens(pixels)))
+    def clamp_scale(self) -> None:
+        """Cap the tied head's logit scale, in place; call it after each optimizer step. No-op for a linear head."""
+        if isinstance(self.head, TiedHead):
+            self.head.clamp_scale()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DediffusionModel:
         super()._apply(fn, recurse)
-        self.clip.model._apply(fn)  # a frozen backbone is no sub-module, yet must be on the same device
+        self.clip.model._apply(fn)  # a frozen backbone is no sub-module
         return self
 
 
@@ -148,11 +124,21 @@ class TiedHead(nn.Module):
         self.projection = nn.Linear(width, embeddings.shape[1])
         self.log_scale = nn.Parameter(torch.tensor(math.log(logit_scale)))
         self.register_buffer("embeddings", F.normalize(embeddings.detach().float(), dim=-1))
+        # Older checkpoints hold scales above the cap, which `forward` used to clamp.
+        self.register_load_state_dict_post_hook(_clamp_loaded_scale)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        scale = self.log_scale.exp().clamp(max=MAX_LOGIT_SCALE)
         queries = F.normalize(self.projection(hidden), dim=-1)  # (B, N, W)
-        return F.linear(queries * scale, self.embeddings)
+        return F.linear(queries * self.log_scale.exp(), self.embeddings)
+
+    @torch.no_grad()
+    def clamp_scale(self) -> None:
+        """In place, not in `forward`: above a clamp there is no gradient, so the scale could never come back."""
+        self.log_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
+
+
+def _clamp_loaded_scale(head: TiedHead, _: object) -> None:
+    head.clamp_scale()
 
 
 def _new_head(config: DediffusionConfig, embeddings: Tensor | None) -> nn.Module:
@@ -167,9 +153,7 @@ def _new_head(config: DediffusionConfig, embeddings: Tensor | None) -> nn.Module
 
 def _require_grad_where_used(clip: Clip) -> None:
     """Train what patch tokens depend on: DDP fails on parameters without gradient, such as CLIP's projection."""
-    parameters = list(clip.model.visual.parameters())
-    for parameter in parameters:
-        parameter.requires_grad_(True)
+    parameters = list(clip.model.visual.requires_grad_(True).parameters())
     with torch.enable_grad():
         pixels = torch.zeros(1, 3, *clip.image_size, device=clip.device, dtype=clip.dtype)
         tokens = clip.patch_tokens(pixels, normalize=True)

@@ -1,4 +1,4 @@
-"""Learned queries that gather what they need from an image's patch tokens: one output per query."""
+"""De-Diffusion's attentional pooler (arXiv 2311.00618): patch tokens -> one output per learned query."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from torch import Tensor, nn
 
 
 class AttentionalPooler(nn.Module):
-    """De-Diffusion's pooler (arXiv 2311.00618): patch tokens (B, P, input_width) -> (B, num_queries, width).
+    """Patch tokens (B, P, input_width) -> (B, num_queries, width), through `depth` blocks.
 
-    depth: blocks of self-attention among the queries, cross-attention to the patches and an MLP. The patch tokens carry
-    their place in the image already; the queries are told apart by what each has learnt. Random weights are of torch's
-    global generator.
+    There are no position embeddings: patch tokens carry their place already, and each query is learned. Weights are
+    random, from torch's global generator.
     """
 
     def __init__(
         self, num_queries: int, depth: int, width: int, heads: int, input_width: int, mlp_ratio: float = 4.0
     ) -> None:
         super().__init__()
-        # As large as what a norm lets through: smaller ones would start, and easily stay, on the same word everywhere.
+        # Standard deviation 1, as after a norm: smaller queries start, and often stay, on the same word everywhere.
         self.queries = nn.Parameter(torch.randn(num_queries, width))
         self.input_norm = nn.LayerNorm(input_width)
         self.input_projection = nn.Linear(input_width, width)
@@ -34,7 +33,11 @@ class AttentionalPooler(nn.Module):
 
 
 class PoolerBlock(nn.Module):
-    """Self-attention, cross-attention and MLP, each normalised in front and added to what came in."""
+    """Pre-norm self-attention, cross-attention and MLP.
+
+    Not `nn.TransformerDecoderLayer`, whose parameter names would break the checkpoints, and which cannot compute the
+    first self-attention once for the batch.
+    """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -45,10 +48,7 @@ class PoolerBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, queries: Tensor, context: Tensor) -> Tensor:
-        """Queries (B, N, W) and projected patches (B, P, W) -> (B, N, W).
-
-        Queries of the first block may be (1, N, W): no image has reached them yet, so they are computed once per batch.
-        """
+        """Queries (B, N, W), or (1, N, W) in the first block, and projected patches (B, P, W) -> (B, N, W)."""
         x = self.self_norm(queries)
         queries = queries + self.self_attention(x, x, x, need_weights=False)[0]
         x = self.cross_norm(queries).expand(len(context), -1, -1)

@@ -1,4 +1,4 @@
-"""Pictures to look at: image | words | redrawn image side by side, and sheets of several of them."""
+"""Figures: image | words | redrawn image side by side, and sheets of several."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-SIDE = 256  # least side of a shown image, in pixels
-TEXT_WIDTH = 320
+SIDE = 256  # minimum side of a shown image, in pixels
+TEXT_WIDTH = 320  # pixels
 _MARGIN, _FONT_SIZE, _LINE = 12, 17, 23
 _INK, _FAINT, _EDGE, _PAPER = (20, 20, 20), (110, 110, 110), (200, 200, 200), (255, 255, 255)
 
 
 def comparison(image: Image.Image | None, text: str, drawn: Image.Image) -> Image.Image:
-    """One picture of the image (None leaves its column out), the words, wrapped, and what was drawn from them.
+    """One picture of the image (optional), the wrapped words, and what was drawn from them.
 
-    Both images are shown as large as the drawn one, and at least `SIDE` pixels: small ones enlarged, pixel by pixel
-    where that is a whole factor. The picture is as tall as images and words need.
+    Images are scaled to the size of the drawn one, at least `SIDE` pixels; by whole factors without interpolation.
     """
     side = max(SIDE, *drawn.size)
     columns = [("image", _fitted(image, side))] if image is not None else []
@@ -30,7 +29,7 @@ def comparison(image: Image.Image | None, text: str, drawn: Image.Image) -> Imag
     for title, panel in columns:
         top = _LINE + _MARGIN + (height - panel.height) // 2
         draw.text((left, _MARGIN // 2), title, font=_font(), fill=_FAINT)
-        if title != "words":  # a white image has an edge too
+        if title != "words":
             draw.rectangle((left - 1, top - 1, left + panel.width, top + panel.height), outline=_EDGE)
         picture.paste(panel, (left, top))
         left += panel.width + _MARGIN
@@ -50,7 +49,7 @@ def sheet(pictures: Sequence[Image.Image], columns: int = 2) -> Image.Image:
 
 
 def _fitted(image: Image.Image, side: int) -> Image.Image:
-    """The image with `side` pixels on its longer side."""
+    """Resize the longer side to `side`. Not `ImageOps.contain`: it rounds the short side of strips to 0 and fails."""
     longest = max(image.size)
     size = (max(1, round(image.width * side / longest)), max(1, round(image.height * side / longest)))
     method = Image.Resampling.BICUBIC if side % longest else Image.Resampling.NEAREST
@@ -67,7 +66,7 @@ def _text_panel(text: str) -> Image.Image:
 
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Lines of words that are at most `width` pixels wide; a word that is wider itself is cut."""
+    """Lines at most `width` pixels wide; words wider than that are cut."""
     lines: list[str] = []
     for word in text.split():
         if lines and font.getlength(f"{lines[-1]} {word}") <= width:

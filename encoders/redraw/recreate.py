@@ -1,9 +1,8 @@
-"""Around the whole circle: an image or words -> words -> an image drawn from the words alone, all in one picture."""
+"""The full circle: image -> words -> an image drawn from the words alone, side by side in one picture."""
 
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,20 +11,19 @@ from PIL import Image
 
 from ...errors import InputError
 from ..base import Encoder
-from ..images import FORMATS, expand_images, load_image
+from ..image_sources import url_scheme
+from ..images import expand_images, has_image_suffix, load_image
 from .comparison import comparison
 
 if TYPE_CHECKING:
-    from .redrawer import Redrawer  # whose import takes seconds: errors in what was asked for come before it
-
-_URL = re.compile(r"(data|file):|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+    from .redrawer import Redrawer  # takes seconds to import
 
 
 @dataclass(frozen=True)
 class Recreation:
-    """image: what was described; None where the words were given. drawn: what the words alone gave."""
+    """An image, its words, and the image drawn from them."""
 
-    image: Image.Image | None
+    image: Image.Image | None  # None if the words were given
     text: str
     drawn: Image.Image
 
@@ -38,7 +36,7 @@ class Recreation:
 def recreate(
     source: Image.Image | str, redrawer: Redrawer, encoder: Encoder | None = None, **settings: Any
 ) -> Recreation:
-    """Redraw an image from the words of `encoder`, or words (a str) as they are; `settings` go to `Redrawer.draw`."""
+    """Draw words (a str), or the words that `encoder` writes for an image; `settings` go to `Redrawer.draw`."""
     if isinstance(source, str):
         image, text = None, source
     elif encoder is None:
@@ -49,25 +47,24 @@ def recreate(
 
 
 def image_or_text(argument: str, *, allow_network: bool = False) -> Image.Image | str:
-    """The image that `argument` names (a file, a glob of one file, a data URL; http(s) where allowed), else itself.
+    """The image that `argument` names (a file, a glob of one file, a data URL, http(s) if allowed), else the text.
 
-    Raises `InputError` for an image that cannot be read, for several, for a folder, and for what ends like an image
-    file but is none: it was hardly meant to be drawn.
+    Raises `InputError` for unreadable or several images, for a folder, and for a missing file with an image suffix.
     """
     names = expand_images([argument])
     if os.path.isdir(argument) or len(names) > 1:
         raise InputError(f"{argument!r} names a folder or several images; expected one image, or a text")
-    if os.path.exists(names[0]) or _URL.match(argument):
+    if os.path.exists(names[0]) or url_scheme(argument):
         return load_image(names[0], allow_network=allow_network)
-    if Image.registered_extensions().get(Path(argument).suffix.lower()) in FORMATS:
+    if has_image_suffix(Path(argument)):
         raise InputError(f"no such image: {argument}; check the path, or leave out the ending to have a text drawn")
     return argument
 
 
 def check_output(path: Path, source: str = "") -> None:
-    """Raise `InputError` unless a picture could be saved at `path`, so that nobody finds out after minutes of work.
+    """Raise `InputError` unless an image can be saved at `path`; called before minutes of work.
 
-    source: what is read, and so not to be written over.
+    source: the input, which must not be overwritten.
     """
     if path.is_file() and os.path.isfile(source) and path.samefile(source):
         raise InputError(f"{path} is the image to describe; expected another file to write")

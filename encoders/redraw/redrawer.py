@@ -1,4 +1,4 @@
-"""Words to images: any diffusers `StableDiffusionPipeline` draws what a text says."""
+"""Words -> image, by any diffusers `StableDiffusionPipeline`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-from ...errors import InputError, unsendable
+from ...errors import InputError, check_range, unsendable
 from ...progress import progress_bar
 from ..registry import WEIGHTS
 from .stable_diffusion import load_pipeline
@@ -21,7 +21,7 @@ NUM_INFERENCE_STEPS = 50
 
 
 class Redrawer:
-    """A diffusers `StableDiffusionPipeline` that draws one image per text, with its own scheduler."""
+    """Draws one image per text with a `StableDiffusionPipeline` and its own scheduler."""
 
     def __init__(self, pipeline: Any, *, name: str = "pipeline") -> None:
         pipeline.set_progress_bar_config(disable=True)
@@ -36,16 +36,16 @@ class Redrawer:
         *,
         dtype: torch.dtype = torch.float32,
     ) -> Redrawer:
-        """Load a folder or a hub id, safetensors alone, onto `device` (by default a GPU if there is one).
+        """Load a folder or a hub id, safetensors only, onto `device` (by default a GPU if there is one).
 
-        Raises `InputError` as `load_pipeline` does.
+        Raises `InputError`, see `load_pipeline`.
         """
         pipeline = load_pipeline(source, dtype=dtype)
         return cls(pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), name=str(source))
 
     @property
     def image_size(self) -> int:
-        """Side of the images in pixels."""
+        """Side of the drawn images, in pixels."""
         return int(self.pipeline.unet.config.sample_size) * int(self.pipeline.vae_scale_factor)
 
     def draw(
@@ -57,17 +57,20 @@ class Redrawer:
         seed: int = 0,
         batch_size: int = 16,
     ) -> list[Image]:
-        """One RGB image per text, in order; a text may be empty, and one too long for the text encoder is cut.
+        """One RGB image per text, in order; texts may be empty, and are truncated to the text encoder's context.
 
-        guidance_scale: 1 draws by the text alone, more than 1 away from what would be drawn without it (Ho & Salimans
-        2022, arXiv 2207.12598). The noise of image i follows from `seed` and i alone, whatever the batch and device.
+        guidance_scale: of classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598); 1 is none.
+        seed: image i's noise depends on `seed` and i alone, whatever the batch size and device.
         Raises `InputError` for settings out of range, and for a text that is `unsendable`.
         """
         if isinstance(texts, str):
             raise InputError(f"got one text, {texts[:40]!r}; expected a list of texts")
-        self._check(guidance_scale, num_inference_steps, seed, batch_size)
+        check_range("guidance_scale", guidance_scale, 1)
+        check_range("num_inference_steps", num_inference_steps, 1, self.pipeline.scheduler.config.num_train_timesteps)
+        check_range("seed", seed, 0)
+        check_range("batch_size", batch_size, 1)
         for text in texts:
-            if reason := unsendable(text, "the text"):  # the tokenizer's own error says nothing
+            if reason := unsendable(text, "the text"):  # the tokenizer's own error is unclear
                 raise InputError(reason)
         images: list[Image] = []
         with progress_bar("steps") as bar:
@@ -84,23 +87,14 @@ class Redrawer:
                     part,
                     guidance_scale=guidance_scale,
                     num_inference_steps=num_inference_steps,
-                    generator=[_generator(seed, i) for i in range(start, start + len(part))],
+                    generator=[noise_generator(seed, i) for i in range(start, start + len(part))],
                     callback_on_step_end=on_step_end,
                 )
                 images += drawn.images
         return images
 
-    def _check(self, guidance_scale: float, num_inference_steps: int, seed: int, batch_size: int) -> None:
-        most = int(self.pipeline.scheduler.config.num_train_timesteps)
-        if guidance_scale < 1:
-            raise InputError(f"guidance_scale is {guidance_scale}; expected at least 1, which is no guidance")
-        if not 1 <= num_inference_steps <= most:
-            raise InputError(f"num_inference_steps is {num_inference_steps}; expected 1 to {most}")
-        if seed < 0 or batch_size < 1:
-            raise InputError(f"got seed={seed}, batch_size={batch_size}; expected at least 0 and at least 1")
 
-
-def _generator(seed: int, index: int) -> torch.Generator:
-    """On the CPU, so that the same noise is drawn for every device."""
+def noise_generator(seed: int, index: int) -> torch.Generator:
+    """Generates the noise of image `index`; on the CPU, for the same noise on every device."""
     mixed = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(mixed >> 1))

@@ -1,4 +1,4 @@
-"""A diffusers `StableDiffusionPipeline` from disk or hub: whole, or not at all."""
+"""Strict loading of a diffusers `StableDiffusionPipeline` from disk or hub."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from transformers.utils import logging as transformers_logging
 from ...errors import InputError
 from ..saved_models import shortened
 
-# What training, and the small models of this package, do without.
+# For training, and for the small models of this package.
 WITHOUT_CHECKER: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
 
 def load_pipeline(source: str | Path, *, dtype: torch.dtype = torch.float32, **settings: Any) -> Any:
-    """Load a folder or a hub id, safetensors alone, on the CPU; `settings` are `StableDiffusionPipeline`'s.
+    """Load a folder or a hub id, safetensors only, on the CPU; `settings` go to `StableDiffusionPipeline`.
 
-    Raises `InputError` where there is no such folder or hub id, or what is there is no such pipeline, or not a whole
-    one: both libraries let weights pass that no file holds, and a tokenizer without files.
+    Raises `InputError` if it does not load or is incomplete: diffusers and transformers accept missing weights, and a
+    tokenizer without files.
     """
     if isinstance(source, Path) and not source.is_dir():
         raise InputError(f"no folder {source}; expected one that a diffusers StableDiffusionPipeline was saved in")
     try:
         with _without_loading_bars():
-            # Named dtype, for else the text encoder alone would keep the type that it was saved in.
+            # Without dtype, the text encoder alone would keep its saved dtype.
             pipeline: Any = StableDiffusionPipeline.from_pretrained(
                 source, dtype=dtype, use_safetensors=True, **settings
             )
@@ -54,13 +54,15 @@ def load_pipeline(source: str | Path, *, dtype: torch.dtype = torch.float32, **s
 
 
 def _lacking_weights(pipeline: Any) -> list[str]:
-    """Names of weights that no file holds. diffusers leaves them on the meta device, transformers makes up random ones
-    and reports them only to who asks: loaded onto the meta device once more, which reads no weights.
+    """Names of weights that no file holds.
+
+    diffusers leaves them on the meta device. transformers fills in random ones and reports them on request only, so
+    the text encoder is loaded once more onto the meta device, which reads no weights.
     """
     modules = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     empty = [f"{name}.{key}" for name, part in modules.items() for key, p in part.named_parameters() if p.is_meta]
     text_encoder, level = pipeline.text_encoder, transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # the first time round it said all there was to say
+    transformers_logging.set_verbosity_error()  # its warnings were shown the first time
     try:
         _, report = type(text_encoder).from_pretrained(
             text_encoder.name_or_path, device_map="meta", use_safetensors=True, output_loading_info=True
@@ -72,7 +74,7 @@ def _lacking_weights(pipeline: Any) -> list[str]:
 
 @contextmanager
 def _without_loading_bars() -> Iterator[None]:
-    """Both libraries draw bars on stderr while they load; their switches are global, and so are put back."""
+    """Turn off the progress bars of both libraries; these switches are global, so they are restored."""
     shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
     for log in shown:
         log.disable_progress_bar()

@@ -18,9 +18,10 @@ import typer
 from torch import Tensor
 
 from ...encoders.clip.clip import Clip
+from ...encoders.clip.space import space_name
 from ...encoders.coca.captioner import CocaCaptioner
 from ...encoders.decap.decap_encoder import Decap, Strategy
-from ...encoders.decap.memory import SupportMemory, space_name
+from ...encoders.decap.memory import SupportMemory
 from ...encoders.decap.memory_build import embed_texts
 from ...encoders.registry import WEIGHTS
 from ...errors import InputError

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...encoders.clip.clip import Clip
-from ...encoders.decap.memory import SupportMemory, space_name
+from ...encoders.clip.space import space_name
+from ...encoders.decap.memory import SupportMemory
 from ...encoders.decap.memory_build import embed_texts
 from ..facts import facts_of
 from ..scene import MAX_OBJECTS, scene_at

@@ -23,7 +23,7 @@ import typer
 
 from ...encoders.registry import WEIGHTS, load_encoder
 from ...errors import InputError
-from ...prompting.shots import pseudo_shots
+from ...prompting.fewshot import pseudo_shots
 from ...prompting.templates import Context, Shot, Template, context_label
 from ...prompting.vqa import VQATemplate
 from ..language_model.conventions import FAMILIES

@@ -14,10 +14,9 @@ from operator import itemgetter
 
 from ...prompting.captioning import CaptionTemplate
 from ...prompting.classification import ClassificationTemplate
-from ...prompting.pseudo import VQA_PSEUDO
 from ...prompting.templates import Context, Shot, Template
 from ...prompting.upsampling import WORKED_PAIRS, UpsampleTemplate
-from ...prompting.vqa import VQATemplate
+from ...prompting.vqa import VQA_PSEUDO, VQATemplate
 from ..captions import COUNT_WORDS, captions
 from ..questions import TYPES, Question, questions
 from ..world import Scene, article, phrase, plural

@@ -7,7 +7,6 @@ import faulthandler
 import io
 import os
 import random
-import re
 import struct
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,18 +30,7 @@ from textlens.encoders.images import (
 )
 from textlens.errors import InputError
 
-RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
-
-
-def encode(image: Image.Image, format: str = "PNG", **settings: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format, **settings)
-    return file.getvalue()
-
-
-def pixels(image: Image.Image) -> list[tuple[int, ...]]:
-    assert image.mode == "RGB"
-    return list(image.get_flattened_data())
+from .pictures import BLACK, BLUE, GREEN, RED, WHITE, encode, images, pixels
 
 
 def row(mode: str, values: list) -> Image.Image:
@@ -225,20 +212,51 @@ def test_orientation_swaps_width_and_height_and_nonsense_is_ignored() -> None:
     assert load_image(encode(Image.new("RGB", (3, 1)), "JPEG", exif=b"Exif\0\0nonsense")).size == (3, 1)
 
 
-def test_size_hint_shrinks_only_large_jpeg() -> None:
-    gradient = Image.linear_gradient("L").resize((1024, 512)).convert("RGB")
-    jpeg = encode(gradient, "JPEG", quality=95)
-    assert load_image(jpeg).size == (1024, 512)
-    assert load_image(jpeg, size_hint=224).size == (1024, 512)
-    small = load_image(jpeg, size_hint=64)
-    assert small.size == (256, 128)
-    wanted = load_image(jpeg).resize((64, 64), Image.Resampling.BICUBIC)
-    got = small.resize((64, 64), Image.Resampling.BICUBIC)
-    assert (
-        max(abs(a - b) for x, y in zip(pixels(got), pixels(wanted), strict=True) for a, b in zip(x, y, strict=True))
-        <= 4
-    )
-    assert load_image(encode(gradient), size_hint=64).size == (1024, 512)
+# --- one loader for training and describing
+
+
+def files_of_every_kind() -> dict[str, bytes]:
+    colour = images(1, size=(24, 20))[0]
+    noise = colour.convert("L")
+    alpha = colour.copy()
+    alpha.putalpha(noise)
+    palette = colour.quantize(16)
+    grey16 = Image.linear_gradient("L").convert("I;16").resize((24, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = {"exif": exif}
+    return {
+        "RGB": encode(colour, **turned),
+        "RGBA": encode(alpha, **turned),
+        "LA": encode(alpha.convert("LA")),
+        "1": encode(noise.convert("1")),
+        "P": encode(palette, **turned),
+        "P, transparent": encode(palette, transparency=bytes(range(0, 240, 15)), **turned),
+        "RGB, transparent": encode(colour, transparency=colour.getpixel((0, 0)), **turned),
+        "I;16": encode(grey16, **turned),
+        "I;16, transparent": png(2, 1, 16, 0, struct.pack(">xHH", 0, 257), png_chunk(b"tRNS", struct.pack(">H", 257))),
+        "I;16 TIFF": encode(grey16, "TIFF"),
+        "F TIFF": encode(noise.convert("F"), "TIFF"),
+        "JPEG": encode(colour, "JPEG", **turned),
+        "CMYK": encode(colour.convert("CMYK"), "JPEG"),
+        "GIF": encode(palette, "GIF", transparency=3, save_all=True, append_images=[noise]),
+        "WEBP": encode(alpha, "WEBP", **turned),
+    }
+
+
+@pytest.mark.parametrize(("kind", "data"), files_of_every_kind().items(), ids=files_of_every_kind())
+def test_bytes_path_and_pillow_image_give_the_same_pixels(kind: str, data: bytes, tmp_path: Path) -> None:
+    from datasets import Image as ImageFeature
+
+    (tmp_path / "image").write_bytes(data)
+    decoded = ImageFeature().decode_example({"bytes": data, "path": None})  # loaded, and upright
+    lazy, loaded = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(data))
+    loaded.load()
+    expected = load_image(data)
+    assert len(set(pixels(expected))) > 1
+    for source in (tmp_path / "image", str(tmp_path / "image"), lazy, loaded, decoded, expected):
+        found = load_image(source)
+        assert (found.size, found.tobytes()) == (expected.size, expected.tobytes()), source
 
 
 # --- errors
@@ -342,25 +360,6 @@ def test_pixel_limit_can_be_raised_above_pillows_own() -> None:
         load_image(png(side, side, 1, 0, b""), limits=ImageLimits(max_pixels=200_000_000))
 
 
-def test_byte_limit_for_every_source(tmp_path: Path, red_png: bytes) -> None:
-    path = tmp_path / "x.png"
-    path.write_bytes(red_png)
-    data_url = "data:image/png;base64," + base64.b64encode(red_png).decode()
-    exact, too_small = ImageLimits(max_bytes=len(red_png)), ImageLimits(max_bytes=len(red_png) - 1)
-    for source in (path, red_png, data_url, f"data:,{quote(red_png)}"):
-        assert load_image(source, limits=exact).size == (2, 1)
-        with pytest.raises(ImageError, match=f"over the limit of {len(red_png) - 1} bytes"):
-            load_image(source, limits=too_small)
-
-
-def test_limits_must_be_positive() -> None:
-    with pytest.raises(InputError, match="max_pixels is 0"):
-        ImageLimits(max_pixels=0)
-    with pytest.raises(InputError, match="timeout_seconds is nan"):
-        ImageLimits(timeout_seconds=float("nan"))
-    assert ImageLimits(max_redirects=0).max_redirects == 0
-
-
 def test_global_state_of_pillow_is_untouched(red_png: bytes) -> None:
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
     list(load_images([red_png, red_png[:30], png(9_000, 9_000, 1, 0, b"")]))
@@ -426,14 +425,6 @@ def test_workers_and_ahead_must_be_positive() -> None:
 # --- names
 
 
-def test_display_names() -> None:
-    assert display_name("data:image/png;base64,iVBORw0KGgo") == "data:image/png;base64,…"
-    assert display_name(Path("a/b.png")) == "a/b.png"
-    assert display_name(b"1234") == "<4 bytes>"
-    assert display_name(Image.new("L", (3, 2))) == "<image 3x2 L>"
-    assert len(display_name("x" * 10_000)) == 1024
-
-
 def test_expand_images(tmp_path: Path, red_png: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("photos/deep").mkdir(parents=True)
@@ -448,86 +439,6 @@ def test_expand_images(tmp_path: Path, red_png: bytes, monkeypatch: pytest.Monke
     assert expand_images(as_they_are) == as_they_are
     assert expand_images(["photos/c.webp", "photos/a.jpg", "photos/a.jpg"])[1:] == ["photos/a.jpg"] * 2
     assert expand_images([]) == []
-
-
-# --- http
-
-
-class Handler(BaseHTTPRequestHandler):
-    """/image, /hops/N (N redirects to /image), /long (endless), /drip (endless and slow), /to-file; all else is 404."""
-
-    body = b""
-
-    def log_message(self, *_: object) -> None: ...
-
-    def do_GET(self) -> None:
-        _, page, *rest = self.path.split("/")
-        if page == "image":
-            self.answer(200, {"Content-Length": str(len(self.body))}, self.body)
-        elif page == "hops":
-            left = int(rest[0])
-            self.answer(302, {"Location": f"/hops/{left - 1}" if left > 1 else "/image"})
-        elif page == "to-file":
-            self.answer(302, {"Location": "file:///etc/hostname"})
-        elif page in ("long", "drip"):
-            self.answer(200, {})
-            self.write_on(b"x" * (100_000 if page == "long" else 1), 0 if page == "long" else 0.05)
-        else:
-            self.answer(404, {})
-
-    def write_on(self, chunk: bytes, pause: float) -> None:
-        try:
-            while not self.server.stop.wait(pause):  # type: ignore[attr-defined]
-                self.wfile.write(chunk)
-        except OSError:
-            return  # the client hung up, as it should
-
-    def answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-
-@pytest.fixture
-def server(red_png: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(Handler, "body", red_png)
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.stop = threading.Event()  # type: ignore[attr-defined]
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{http.server_port}"
-    http.stop.set()  # type: ignore[attr-defined]
-    http.shutdown()
-    http.server_close()
-
-
-def test_http_only_with_the_switch(server: str) -> None:
-    assert pixels(load_image(f"{server}/image", allow_network=True)) == [RED, RED]
-    with pytest.raises(ImageError, match="allow_network=True"):
-        load_image(f"{server}/image")
-    assert [result.error is None for result in load_images([f"{server}/image"], allow_network=True)] == [True]
-
-
-def test_http_limits_and_failures(server: str) -> None:
-    def error(page: str, **limits: float) -> str:
-        with pytest.raises(ImageError) as caught:
-            load_image(f"{server}/{page}", allow_network=True, limits=ImageLimits(**limits))  # type: ignore[arg-type]
-        return str(caught.value)
-
-    assert load_image(f"{server}/hops/2", allow_network=True, limits=ImageLimits(max_redirects=2)).size == (2, 1)
-    assert "redirects" in error("hops/3", max_redirects=2)
-    assert "over the limit of 20 bytes" in error("image", max_bytes=20)
-    assert "over the limit of 300,000 bytes" in error("long", max_bytes=300_000)
-    assert re.search("longer than 0.5 seconds|timed out", error("drip", timeout_seconds=0.5))
-    assert "404" in error("missing")
-    assert "cannot be fetched" in error("to-file")
-    with pytest.raises(ImageError, match="cannot be fetched"):
-        load_image("http://127.0.0.1:1/x.png", allow_network=True)
-    with pytest.raises(ImageError, match="cannot be fetched"):
-        load_image("http://[bad/x.png", allow_network=True)
 
 
 # --- fuzz: damaged files

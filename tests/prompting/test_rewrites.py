@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from textlens.errors import InputError
 from textlens.prompting.faithfulness import check
-from textlens.prompting.rewrites import FLAGS, fallback, safe_additions, settle
+from textlens.prompting.rewrites import FLAGS, fallback, safe_additions, select_rewrite
 
 from .faithfulness_pairs import HELD_OUT_BROKEN, TUNED_BROKEN
 
@@ -18,18 +18,18 @@ def count_words(text: str) -> int:
 
 
 def test_a_faithful_rewrite_is_taken_as_it_is() -> None:
-    settled = settle("three dogs in a park", GOOD)
+    settled = select_rewrite("three dogs in a park", GOOD)
     assert (settled.original, settled.prompt, settled.flags, settled.changed) == ("three dogs in a park", GOOD, (), ())
     assert "object grass" in settled.added
 
 
 @pytest.mark.parametrize(("original", "rewritten"), [*TUNED_BROKEN, *HELD_OUT_BROKEN])
 def test_whatever_the_model_broke_the_settled_prompt_keeps_the_original(original: str, rewritten: str) -> None:
-    assert check(original, settle(original, rewritten).prompt).faithful
+    assert check(original, select_rewrite(original, rewritten).prompt).faithful
 
 
 def test_a_broken_rewrite_gives_way_to_the_original_with_its_additions() -> None:
-    settled = settle(
+    settled = select_rewrite(
         "a red car", "A blue car on a winding coastal road under soft evening light, waves below and gulls above."
     )
     assert settled.prompt.startswith("a red car, ")
@@ -50,21 +50,21 @@ def test_additions_never_touch_what_the_original_names_or_denies() -> None:
 
 
 def test_a_limit_cuts_between_clauses_and_says_so() -> None:
-    settled = settle("three dogs in a park", GOOD, count_tokens=count_words, max_tokens=20)
+    settled = select_rewrite("three dogs in a park", GOOD, count_tokens=count_words, max_tokens=20)
     assert settled.prompt == "Three playful dogs chase each other in a leafy city park on a bright spring morning"
     assert settled.flags == ("shortened",)
 
 
 def test_a_cut_that_would_lose_a_word_of_the_user_is_not_made() -> None:
     rewritten = "A quiet park at dawn with wet grass and long soft shadows, where three dogs sleep."
-    settled = settle("three dogs in a park", rewritten, count_tokens=count_words, max_tokens=14)
+    settled = select_rewrite("three dogs in a park", rewritten, count_tokens=count_words, max_tokens=14)
     assert settled.prompt.startswith("three dogs in a park")
     assert count_words(settled.prompt) <= 14
     assert settled.flags == ("fell_back",)
 
 
 def test_the_limit_counts_in_the_targets_tokens() -> None:
-    by_letter = settle("three dogs in a park", GOOD, count_tokens=len, max_tokens=90)
+    by_letter = select_rewrite("three dogs in a park", GOOD, count_tokens=len, max_tokens=90)
     assert len(by_letter.prompt) <= 90
     assert by_letter.flags == ("shortened",)
 
@@ -72,32 +72,42 @@ def test_the_limit_counts_in_the_targets_tokens() -> None:
 def test_an_original_over_the_limit_comes_back_whole_and_flagged() -> None:
     original = "three dogs in a park " * 3
     for rewritten in (GOOD, None):
-        settled = settle(original, rewritten, count_tokens=count_words, max_tokens=5)
+        settled = select_rewrite(original, rewritten, count_tokens=count_words, max_tokens=5)
         assert settled.prompt.strip() == original.strip()
         assert "over_limit" in settled.flags
 
 
 def test_a_service_failure_returns_the_original_flagged() -> None:
-    settled = settle("three dogs", None, error="503 from the server")
+    settled = select_rewrite("three dogs", None, error="503 from the server")
     assert (settled.prompt, settled.flags, settled.error) == ("three dogs", ("failed",), "503 from the server")
-    assert settle("three dogs", "  ").flags == ("failed",)
+    assert select_rewrite("three dogs", "  ").flags == ("failed",)
 
 
 def test_a_rewrite_of_odd_length_is_flagged() -> None:
-    assert settle("three dogs", "Three dogs.").flags == ("word_count",)
+    assert select_rewrite("three dogs", "Three dogs.").flags == ("word_count",)
     assert {"word_count", "fell_back", "failed", "shortened", "over_limit"} == set(FLAGS)
 
 
 def test_endless_texts_are_refused() -> None:
     with pytest.raises(InputError, match="5000 characters; expected at most 4000"):
-        settle("x " * 2500, GOOD)
-    assert settle("a dog", "a dog " * 2000).flags == ("failed",)
+        select_rewrite("x " * 2500, GOOD)
+    assert select_rewrite("a dog", "a dog " * 2000).flags == ("failed",)
 
 
 def test_arguments_are_checked() -> None:
     with pytest.raises(InputError, match="prompt is empty"):
-        settle(" ", GOOD)
+        select_rewrite(" ", GOOD)
     with pytest.raises(InputError, match="needs both"):
-        settle("a dog", GOOD, max_tokens=77)
+        select_rewrite("a dog", GOOD, max_tokens=77)
     with pytest.raises(InputError, match="1 or more"):
-        settle("a dog", GOOD, max_tokens=0, count_tokens=len)
+        select_rewrite("a dog", GOOD, max_tokens=0, count_tokens=len)
+
+
+def test_additions_stand_before_the_flags_of_the_prompt() -> None:
+    chosen = select_rewrite("a lynx in a forest --ar 3:2 --no snow", "A wolf in a valley, golden light, a mossy log.")
+    assert chosen.prompt == "a lynx in a forest, golden light, mossy log --ar 3:2 --no snow"
+
+
+def test_the_main_subject_of_a_wrong_rewrite_is_no_addition() -> None:
+    chosen = select_rewrite("a teapot", "A green cube in the top left, on a pale plain surface, very soft even light.")
+    assert chosen.prompt == "a teapot, pale plain surface, soft even light"

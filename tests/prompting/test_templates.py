@@ -5,7 +5,7 @@ from textlens.errors import InputError
 from textlens.prompting.captioning import CaptionTemplate
 from textlens.prompting.classification import ClassificationTemplate
 from textlens.prompting.faithfulness import check
-from textlens.prompting.shots import pseudo_shots
+from textlens.prompting.fewshot import pseudo_shots
 from textlens.prompting.templates import Context, Parsed, Shot, Template, context_label
 from textlens.prompting.upsampling import MAX_WORDS, MIN_WORDS, WORKED_PAIRS, UpsampleTemplate
 from textlens.prompting.vqa import VQATemplate

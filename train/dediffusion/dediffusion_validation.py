@@ -1,4 +1,4 @@
-"""What a De-Diffusion encoder is worth while it trains: fixed images, and scores of the *strings* that it writes."""
+"""What a De-Diffusion encoder is worth while it trains: scores of the strings that it writes about held-out images."""
 
 from __future__ import annotations
 
@@ -8,48 +8,52 @@ from functools import cached_property
 from statistics import fmean
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ...encoders.clip.clip import Clip
 from ...encoders.dediffusion.vocabulary import Vocabulary
-from ...scenes.facts import score_texts
-from ...scenes.rendering import render
-from ...scenes.scene import MAX_OBJECTS, captions, scene_at
-from ...scenes.world import Scene
-from ..data.pairs import PairSource
-from ..data.pixels import pixels
-from ..engine.randomness import sample_noise, sample_rng
-from .frozen_decoder import Denoising, FrozenDecoder
+from ..data.base import Evaluator, Sample
+from ..data.pixels import image_of
+from ..engine.randomness import sample_noise
+from .decoder import Decoder, Denoising
 
-KINDS = ("noun", "colour", "place", "background", "pair")
 _BATCH = 64
 
 
 @dataclass(frozen=True)
 class Validation:
-    """pixels (M, 3, H, W) as the CLIP takes them; task: M latents with fixed noise and timesteps; scenes: what the
-    images show, where that is known. All on the decoder's device.
-    """
+    """M held-out samples. All tensors are on the decoder's device."""
 
-    decoder: FrozenDecoder
-    pixels: Tensor
-    task: Denoising
-    scenes: Sequence[Scene]
+    decoder: Decoder
+    samples: Sequence[Sample]
+    pixels: Tensor  # (M, 3, H, W) as the CLIP takes them
+    task: Denoising  # M latents with fixed noise and timesteps
+    evaluators: Sequence[Evaluator] = ()  # of the source
 
     def score(self, ids: Sequence[Sequence[int]], vocabulary: Vocabulary) -> dict[str, float]:
-        """M rows of ids -> figures of the decoded strings: diffusion loss, F1 of facts, the share whose ids survive
-        being decoded and encoded again, words in a text, and the share of distinct ones.
+        """M rows of ids -> figures of the decoded strings: diffusion loss with an image's own words and with those of
+        the next image, the share whose ids survive being decoded and encoded again, words in a text, the share of
+        distinct ones, and what the source's evaluators say.
         """
         texts = vocabulary.texts(ids)
-        scores = score_texts(texts, self.scenes) if self.scenes else {}
-        return {
+        figures = {
             "diffusion": self.loss(texts),
-            **{f"{kind}_f1": scores[kind].f1 for kind in KINDS if scores},
+            "diffusion_with_other_words": self.loss([*texts[1:], *texts[:1]]),
             "surviving": vocabulary.share_surviving(ids),
             "words": fmean(map(len, ids)),
             "distinct": fmean(len(set(row)) / len(row) for row in ids),
         }
+        for evaluator in self.evaluators:
+            figures |= evaluator.score_texts(texts, self.samples)
+        return figures
+
+    @cached_property
+    def bounds(self) -> dict[str, float]:
+        """The loss without words and, where every sample has captions, with its longest: words work between the two."""
+        bounds = {"diffusion_without_words": self.loss([""] * len(self.samples))}
+        if all(sample.texts for sample in self.samples):
+            bounds["diffusion_with_captions"] = self.loss([max(sample.texts, key=len) for sample in self.samples])
+        return bounds
 
     def loss(self, texts: Sequence[str]) -> float:
         """The decoder's loss with these M strings."""
@@ -59,50 +63,26 @@ class Validation:
     @torch.no_grad()
     def loss_of_states(self, hidden_states: Tensor) -> float:
         """The decoder's loss with hidden states (M, L, D)."""
-        task = self.task
-        whole = (task.latents, task.noise, task.timesteps, hidden_states)
+        whole = (self.task.latents, self.task.noise, self.task.timesteps, hidden_states)
         parts = zip(*(tensor.split(_BATCH) for tensor in whole), strict=True)
         return float(torch.cat([self.decoder.loss(*part) for part in parts]).mean())
-
-    @cached_property
-    def bounds(self) -> dict[str, float]:
-        """The loss without words and, of scenes, with the descriptive caption: between the two lies what words do."""
-        bounds = {"diffusion_without_words": self.loss([""] * len(self.pixels))}
-        if self.scenes:
-            written = [captions(scene, "descriptive", sample_rng(0, i)) for i, scene in enumerate(self.scenes)]
-            bounds["diffusion_with_captions"] = self.loss(written)
-        return bounds
 
 
 @torch.no_grad()
 def draw_validation(
     clip: Clip,
-    decoder: FrozenDecoder,
-    number: int,
+    decoder: Decoder,
+    samples: Sequence[Sample],
     *,
-    source: PairSource | None = None,
-    most_objects: int = MAX_OBJECTS,
     timesteps: tuple[int, int],
+    evaluators: Sequence[Evaluator] = (),
 ) -> Validation:
-    """`number` images: scenes of the validation split, or the first of a `source`, which are no others than training
-    sees. Noise of seed 0; timesteps spread evenly from the first of `timesteps` to before the second.
-    """
-    scenes = [] if source else draw_scenes(number, most_objects)
-    images = (
-        [source.pair(index, 0).image for index in range(number)]
-        if source
-        else [Image.fromarray(render(scene, decoder.image_size)) for scene in scenes]
-    )
-    device = decoder.device
-    views = pixels(images, decoder.image_size)
-    latents = torch.cat([decoder.encode_images(part.to(device)) for part in views.split(_BATCH)])
-    noise = sample_noise(latents.shape[1:], 0, range(number)).to(device)
+    """Samples with images, noise of seed 0, and timesteps spread evenly from the first of `timesteps` to before the
+    second."""
+    images, device = [image_of(sample) for sample in samples], decoder.device
+    latents = torch.cat([decoder.encode_images(part.to(device)) for part in decoder.pixels(images).split(_BATCH)])
+    noise = sample_noise(latents.shape[1:], 0, range(len(images))).to(device)
     first, end = timesteps
-    spread = first + torch.arange(number, device=device) * (end - first) // number
-    return Validation(decoder, clip.pixels(images, device=device), Denoising(latents, noise, spread), scenes)
-
-
-def draw_scenes(number: int, most_objects: int = MAX_OBJECTS) -> list[Scene]:
-    """Validation scenes; with a limit on objects each number up to it comes equally often."""
-    limited = most_objects < MAX_OBJECTS
-    return [scene_at(i, "val", num_objects=1 + i % most_objects if limited else None) for i in range(number)]
+    spread = first + torch.arange(len(images), device=device) * (end - first) // len(images)
+    pixels = clip.pixels(images, device=device)
+    return Validation(decoder, samples, pixels, Denoising(latents, noise, spread), evaluators)

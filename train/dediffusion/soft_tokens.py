@@ -18,24 +18,16 @@ from ..engine.randomness import sample_seed
 
 
 def temperature_at(step: int, steps: int, start: float = 2.0, end: float = 0.3) -> float:
-    """Temperature of step `step` (from 0) of `steps`: exponential from `start` to `end`, which the last step reaches.
-
-    A function of the step alone, as the learning rate; start == end is a fixed temperature.
-    """
+    """Temperature of step number `step` of `steps`: exponential from `start` to `end`, which the last step reaches."""
     return float(start * (end / start) ** min(1.0, step / max(1, steps - 1)))
 
 
 def gumbel_noise(
-    shape: Sequence[int],
-    seed: int,
-    indices: Sequence[int],
-    *,
-    stream: int = 0,
-    device: torch.device | str = "cpu",
+    shape: Sequence[int], seed: int, indices: Sequence[int], *, stream: int = 0, device: torch.device | str = "cpu"
 ) -> Tensor:
     """Standard Gumbel noise, (len(indices), *shape) float32; row i follows from `seed`, `stream`, `indices[i]`.
 
-    Drawn on `device`, since it is as large as the logits: the draws differ between kinds of device, not between runs.
+    Drawn on `device`, as it is as large as the logits: kinds of device differ in their draws, runs do not.
     """
     noise = torch.empty(len(indices), *shape, device=device)
     for row, index in zip(noise, indices, strict=True):
@@ -47,7 +39,8 @@ def gumbel_noise(
 def gumbel_softmax(logits: Tensor, noise: Tensor, temperature: float, *, hard: bool = False) -> Tensor:
     """logits, noise (..., V) -> probabilities (..., V) float32 (float64 for such logits).
 
-    hard: straight-through, exactly one-hot values with the gradient of the soft ones.
+    hard: straight-through, exactly one-hot values with the gradient of the soft ones. torch's own draws its noise
+    from the global generator; ours is keyed by sample, whatever the split of the batch.
     """
     kept = logits if logits.dtype == torch.float64 else logits.float()
     soft = ((kept + noise) / temperature).softmax(-1)
@@ -62,12 +55,6 @@ def sample_words(logits: Tensor, noise: Tensor) -> Tensor:
     return (logits.float() + noise).argmax(-1)
 
 
-def word_embeddings(text_encoder: nn.Module, ids: Tensor) -> Tensor:
-    """The rows of the text encoder's token embedding for the kept vocabulary, ids (V,) -> (V, D)."""
-    weight = token_embedding(text_encoder).weight
-    return weight[ids.to(weight.device)]
-
-
 def mix(probabilities: Tensor, words: Tensor) -> Tensor:
     """probabilities (B, N, V) @ words (V, D) -> (B, N, D); of one-hot probabilities exactly the rows of `words`.
 
@@ -78,8 +65,7 @@ def mix(probabilities: Tensor, words: Tensor) -> Tensor:
 
 
 def padded_ids(tokenizer: Any, ids: Tensor) -> Tensor:
-    """ids (B, N) of words -> (B, L): start, the words, end, and padding up to `model_max_length`, as the tokenizer
-    itself sets them with padding="max_length".
+    """ids (B, N) of words -> (B, L): framed and padded as the tokenizer does with padding="max_length".
 
     Raises `InputError` where N words with start and end do not fit.
     """

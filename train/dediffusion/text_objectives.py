@@ -1,12 +1,12 @@
-"""What De-Diffusion training makes of the encoder's logits beside the decoder's loss: figures, a reward against
-collapse, and the policy gradient for texts that are drawn rather than mixed.
-"""
+"""Objectives and figures of the encoder's words, beside the decoder's loss; and the policy gradient of drawn texts."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+IGNORED = -100  # as in `torch.nn.functional.cross_entropy`
 
 
 def entropy(probabilities: Tensor) -> Tensor:
@@ -16,29 +16,26 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 def usage_entropy(probabilities: Tensor) -> Tensor:
-    """(B, N, V) -> (): the entropy of each position's word use averaged over the batch, mean over positions.
+    """(B, N, V) -> (): entropy of each position's word distribution averaged over the batch, mean over positions.
 
-    Low where a position writes the same word for every image. To reward it counters that collapse and leaves a text's
+    Low where a position writes the same word for every image. Rewarding it counters that collapse, and leaves a text's
     own certainty alone.
     """
     return entropy(probabilities.mean(0)).mean()
 
 
-def information(probabilities: Tensor) -> Tensor:
-    """(B, N, V) -> (): what a position's word tells about which image of the batch it describes, in nats, mean over
-    positions: the mutual information of image and word, which is `usage_entropy` less the words' own entropy.
+def mutual_information(probabilities: Tensor) -> Tensor:
+    """(B, N, V) -> (): of a position's word and which image of the batch it describes, in nats, mean over positions.
 
-    To reward it makes positions that are of no use yet, and draw their words by lot, say something of the image.
+    Rewarding it makes positions whose words are random still say something about the image.
     """
     return usage_entropy(probabilities) - entropy(probabilities).mean()
 
 
 def expected_repeats(probabilities: Tensor) -> Tensor:
-    """(B, N, V) -> (): how often a text, its N words drawn independently, says a word that another of its words has
-    said already: the expected number of equal pairs for each word, mean over texts.
+    """(B, N, V) -> (): expected number of equal pairs per word in texts of N words, drawn independently.
 
-    The decoder's gradient pulls all positions towards the same best word, and a word said twice takes the place of
-    another that would tell more.
+    The decoder's gradient pulls all positions towards the same best word, and a word said twice takes another's place.
     """
     together = probabilities.sum(1).square().sum(-1)  # (B,): each word with all, itself included
     alone = probabilities.square().sum((1, 2))
@@ -46,15 +43,16 @@ def expected_repeats(probabilities: Tensor) -> Tensor:
 
 
 def leave_one_out_advantages(rewards: Tensor) -> Tensor:
-    """(B, K) -> (B, K): how much better each of K texts of one image is than the mean of the others (Kool et al. 2019,
-    "Buy 4 REINFORCE samples, get a baseline for free!").
+    """(B, K) -> (B, K): how much better each of K texts of one image is than the mean of the others.
+
+    Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!".
     """
     texts = rewards.shape[1]
     return (rewards - rewards.mean(1, keepdim=True)) * (texts / (texts - 1))
 
 
 def policy_loss(logits: Tensor, words: Tensor, rewards: Tensor) -> Tensor:
-    """A scalar whose gradient is that of the mean expected reward, with the sign turned, by REINFORCE.
+    """A scalar whose gradient is that of the negative mean expected reward (REINFORCE).
 
     logits (B, N, V); words (B, K, N) numbers drawn from softmax(logits); rewards (B, K) of those texts.
     """
@@ -64,27 +62,20 @@ def policy_loss(logits: Tensor, words: Tensor, rewards: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def text_figures(probabilities: Tensor) -> dict[str, Tensor]:
+def word_figures(probabilities: Tensor) -> dict[str, Tensor]:
     """Of softmax(logits), (B, N, V): mean entropy in nats, mean highest probability, and the share of a text's
     arg-max words that are distinct.
     """
     highest, words = probabilities.max(-1)
+    repeated = words.sort(1).values.diff(dim=1).eq(0)
     return {
         "entropy": entropy(probabilities).mean(),
         "max_probability": highest.mean(),
-        "distinct": share_distinct(words),
+        "distinct": 1 - repeated.sum(1).float().mean() / words.shape[1],
     }
 
 
-def share_distinct(words: Tensor) -> Tensor:
-    """(B, N) word numbers -> (): distinct words of a text per position, mean over texts."""
-    ordered = words.sort(1).values
-    new = ordered[:, 1:] != ordered[:, :-1]
-    return ((new.sum(1) + 1) / words.shape[1]).mean()
-
-
-def word_loss(logits: Tensor, targets: Tensor, ignored: int = -100) -> Tensor:
-    """Cross-entropy of (B, N, V) logits with (B, N) word numbers, mean over those that are not `ignored`."""
-    counted = targets.ne(ignored).sum().clamp(min=1)
-    total = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=ignored, reduction="sum")
-    return total / counted
+def word_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of (B, N, V) logits with (B, N) word numbers, mean over those that are not `IGNORED`; 0 of none."""
+    total = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    return total / targets.ne(IGNORED).sum().clamp(min=1)

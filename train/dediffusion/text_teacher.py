@@ -1,7 +1,7 @@
 """Losses beyond the paper, off by default: a CLIP's text tower that judges the soft text, and a captioner's words.
 
-Either needs a CLIP whose tokenizer gives the kept words the ids that the decoder's gives them: OpenAI's own tokens, as
-in Stable Diffusion, or a decoder made from this very CLIP.
+Either needs a CLIP whose tokenizer gives the words the same ids as the decoder's: OpenAI's own tokens, as in Stable
+Diffusion, or a decoder made from this very CLIP.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from ...encoders.clip.clip import Clip
 from ...encoders.coca.captioner import CocaCaptioner
 from ...encoders.dediffusion.vocabulary import Vocabulary
 from ...errors import InputError
-from .frozen_decoder import freeze
-from .soft_tokens import mix, soft_embeddings, word_embeddings
-
-IGNORED = -100
+from .decoder import freeze
+from .soft_tokens import mix, soft_embeddings, token_embedding
+from .text_objectives import IGNORED
 
 
 class TextTeacher:
@@ -60,7 +59,7 @@ class TextTeacher:
         tower: Any = getattr(clip.model, "text", clip.model)  # CoCa's, or that of a plain CLIP
         placeholders = " ".join(self.words[:1] * probabilities.shape[1])
         text = clip.tokenize([placeholders]).to(probabilities.device).expand(len(probabilities), -1)
-        with soft_embeddings(tower, mix(probabilities, word_embeddings(tower, self.ids))):
+        with soft_embeddings(tower, mix(probabilities, token_embedding(tower).weight[self.ids])):
             return F.normalize(clip.model.encode_text(text).float(), dim=-1)
 
     def _on(self, device: torch.device) -> Clip:

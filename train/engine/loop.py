@@ -78,7 +78,7 @@ class _Run:
     step: int = 0  # steps done
     elapsed: float = 0.0  # seconds over all calls
     window: tuple[int, float] = (0, 0.0)  # steps and seconds spent in them since the last logged line
-    skipped: dict[str, str] = field(default_factory=dict)  # unreadable items that this process met: key -> reason
+    skipped: dict[str, None] = field(default_factory=dict)  # unreadable items that this process met, "key: reason"
     num_skipped: int = 0  # of all processes together
 
 
@@ -175,7 +175,7 @@ def _step(run: _Run, batches: Iterator[Part]) -> dict[str, float]:
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     parts = [next(batches) for _ in range(config.accumulation)]
-    run.skipped |= dict(item.split(": ", 1) for part in parts for item in part.skipped)
+    run.skipped |= dict.fromkeys(item for part in parts for item in part.skipped)
     with _autocast(run):
         shared = run.recipe.share(run.recipe.model, [part.batch for part in parts])
     losses = [_backward(run, part, arguments) for part, arguments in zip(parts, shared, strict=True)]
@@ -267,7 +267,7 @@ def _save(run: _Run, now: bool) -> None:
         tensors["optimizer"] = optimizer_tensors(run.optimizer, run.parameters)
         if run.ema is not None:
             tensors["ema"] = {name: tensor.cpu().contiguous() for name, tensor in run.ema.average.items()}
-        state = {"step": run.step, "elapsed": run.elapsed, "config": asdict(run.config), "skipped": run.skipped}
+        state = {"step": run.step, "elapsed": run.elapsed, "config": asdict(run.config), "skipped": list(run.skipped)}
         save_checkpoint(Checkpoint(state, tensors), run.out, run.config.keep_checkpoints)
     run.accelerator.wait_for_everyone()
 
@@ -286,7 +286,7 @@ def _restore(run: _Run, checkpoint: Checkpoint) -> None:
         elif name == f"cuda.{rank}" and run.accelerator.device.type == "cuda":
             torch.cuda.set_rng_state(state, run.accelerator.device)
     run.step, run.elapsed = checkpoint.state["step"], checkpoint.state["elapsed"]
-    run.skipped = dict(checkpoint.state.get("skipped", {})) if run.accelerator.is_main_process else {}
+    run.skipped = dict.fromkeys(checkpoint.state.get("skipped", ()) if run.accelerator.is_main_process else ())
 
 
 def _check_same_settings(config: LoopConfig, saved: dict[str, Any]) -> None:
@@ -316,8 +316,9 @@ def _finish(run: _Run) -> TrainResult:
         run.ema.copy_to_model()
     run.recipe.model.eval()
     last = {line["kind"]: line for line in read_metrics(run.out)}
-    names = tuple(f"{key}: {reason}" for key, reason in run.skipped.items())
-    return TrainResult(finished, run.step, checkpoints(run.out)[-1], last.get("train", {}), last.get("eval", {}), names)
+    return TrainResult(
+        finished, run.step, checkpoints(run.out)[-1], last.get("train", {}), last.get("eval", {}), tuple(run.skipped)
+    )
 
 
 def _agree(run: _Run, pause: bool) -> bool:
@@ -332,7 +333,7 @@ def _agree(run: _Run, pause: bool) -> bool:
         pause, run.num_skipped = anywhere > 0, int(skipped)
     source = run.recipe.source
     if source is not None and source.size is not None and run.num_skipped > source.max_bad * source.size:
-        shown = "; ".join(f"{key}: {reason}" for key, reason in list(run.skipped.items())[:5]) or "see other processes"
+        shown = "; ".join(list(run.skipped)[:5]) or "see other processes"
         raise InputError(
             f"{run.num_skipped} of {source.size} items cannot be read, more than max_bad={source.max_bad:g} of them: "
             f"{shown}. Mend or remove them, or raise data.max_bad."

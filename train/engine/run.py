@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import subprocess
 import time
 from dataclasses import asdict
@@ -38,11 +37,12 @@ def run_file(
         if done and stage is not stages[-1]:
             continue
         minutes = None if end is None else max(0.0, (end - time.monotonic()) / 60)
-        result = run(recipe_class, config, stage.out, cache=out.parent / "cache", resume=resume, max_minutes=minutes)
+        # The last model is saved in its place, not copied there: it may name its CLIP by a relative path.
+        model = out / "model" if stage is stages[-1] else None
+        shared = {"cache": out.parent / "cache", "model": model}
+        result = run(recipe_class, config, stage.out, **shared, resume=resume, max_minutes=minutes)
         if not result.finished:
-            return result
-    if len(stages) > 1 and PartialState().is_main_process:
-        shutil.copytree(stages[-1].out / "model", out / "model", dirs_exist_ok=True)
+            break
     return result
 
 
@@ -52,20 +52,23 @@ def run(
     out: Path,
     *,
     cache: Path | None = None,
+    model: Path | None = None,
     resume: bool = False,
     max_minutes: float | None = None,
 ) -> TrainResult:
-    """Train by a recipe in `out`; once all steps are done the model is in `out/model`, with its training.json.
+    """Train by a recipe in `out`; once all steps are done the model is in the folder `model`, with its training.json.
 
-    cache: folder for what runs may share, "cache" beside `out` unless given. Other arguments: `loop.train`.
+    cache: folder for what runs may share, "cache" beside `out` unless given. model: `out/model` unless given. Other
+    arguments: `loop.train`.
     """
     commit = current_commit()  # of the code that trains, not of what is there hours later
     recipe = recipe_class(config, cache or out.parent / "cache")  # type: ignore[call-arg]
     result = train(recipe, config.loop, out, resume=resume, max_minutes=max_minutes)
     if result.finished and PartialState().is_main_process:
-        (out / "model").mkdir(exist_ok=True)
-        recipe.save(out / "model")
-        write_record(out / "model", recipe, commit, result)
+        folder = model or out / "model"
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe.save(folder)
+        write_record(folder, recipe, commit, result)
     PartialState().wait_for_everyone()
     return result
 

@@ -36,7 +36,7 @@ def settings(cls: type[Config]) -> type[Config]:
             raise InputError(f"{cls.__name__}: {explained(error, cls)}") from None
 
     typed.__init__ = checked
-    return typed  # type: ignore[no-any-return]
+    return typed
 
 
 def parse(config_class: type[Config], values: Any, where: str = "") -> Config:

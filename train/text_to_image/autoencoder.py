@@ -1,13 +1,12 @@
 """Training of the autoencoder (diffusers' `AutoencoderKL`) in whose latents the text-to-image model works.
 
 Squared error and a weak pull of the latents to a normal distribution (Rombach et al. 2022, arXiv 2112.10752), without
-their perceptual and adversarial losses, which made scenes do not need.
+their perceptual and adversarial losses: enough for flat drawings; photographs come out soft.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +16,29 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from ...errors import InputError
-from ..data.pairs import PairSource, ScenePairs, load_pairs
-from ..data.pixels import pixels
-from ..engine.loop import LoopConfig, TrainResult, train
+from ..data.base import Data, DataSource
+from ..data.pixels import image_of, pixels, training_pixels
 from ..engine.randomness import sample_noise
-from ..engine.settings import current_commit, write_training_record
+from ..engine.recipe import Count, LoopConfig, NonNegative, Recipe
+from ..engine.settings import settings
 
-VALIDATION_IMAGES = 256
+_SCALED_ON = 512  # training images whose latents get unit variance
+_BATCH = 64
 
 
-@dataclass(frozen=True)
+@settings
 class AutoencoderConfig:
-    """Settings of the recipe.
+    """Settings of the recipe."""
 
-    vae: of `AutoencoderKL`; `sample_size` is the side of the training images in pixels.
-    source, image_column: "scenes", or images as `pairs.load_pairs` reads them. Texts are not read.
-    curriculum, one_object: see `pairs.ScenePairs`.
-    kl_weight: of the divergence per latent value, beside the squared error per pixel value.
-    """
+    vae: Mapping[str, Any]  # of `AutoencoderKL`; `sample_size`: side of the training images in pixels
+    loop: LoopConfig
+    data: Data  # images; texts are not read
+    kl_weight: NonNegative = 1e-6  # of the divergence per latent value, beside the squared error per pixel value
+    validation_images: Count = 256
 
-    vae: Mapping[str, Any]
-    loop: Mapping[str, Any]
-    source: str = "scenes"
-    image_column: str = "image"
-    curriculum: Mapping[int, int] = field(default_factory=dict)
-    one_object: float = 0.0
-    kl_weight: float = 1e-6
+    def __post_init__(self) -> None:
+        if "sample_size" not in self.vae:
+            raise InputError("vae has no sample_size; expected the side of the training images in pixels")
 
 
 class AutoencoderObjective(nn.Module):
@@ -61,32 +57,32 @@ class AutoencoderObjective(nn.Module):
         return self.vae.decode(latents).sample, divergence
 
 
-class AutoencoderRecipe:
-    """The recipe for `loop.train`."""
+class AutoencoderRecipe(Recipe):
+    """Images -> an `AutoencoderKL`."""
 
-    def __init__(self, config: AutoencoderConfig) -> None:
-        self.config = config
-        self.seed = LoopConfig(**config.loop).seed
+    name = "autoencoder"
+    config_class = AutoencoderConfig
+
+    def __init__(self, config: AutoencoderConfig, cache: Path) -> None:
+        self.config, self.image_size = config, int(config.vae["sample_size"])
+        self.source: DataSource = config.data.open(image_size=self.image_size, texts=False)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(config.loop.seed)
             self.vae: Any = AutoencoderKL.from_config(dict(config.vae))  # diffusers declares no types
-        self.image_size = int(config.vae["sample_size"])
         self.model: nn.Module = AutoencoderObjective(self.vae)
-        self.source: PairSource = (
-            ScenePairs({"short": 1.0}, "train", self.image_size, config.curriculum, config.one_object)
-            if config.source == "scenes"
-            else load_pairs(config.source, config.image_column, config.image_column)
-        )
 
     def batch(self, indices: Sequence[int], seed: int) -> Tensor:
-        """images (B, 3, H, W) in [-1, 1]."""
-        return pixels([self.source.pair(index, seed).image for index in indices], self.image_size)
+        """images (B, 3, H, W) in [-1, 1], randomly cropped where the source says so."""
+        samples = self.source.samples(indices, seed)
+        return training_pixels(samples, self.image_size, self.source.crop_scale, indices, seed)
 
-    def loss(self, model: nn.Module, batch: Tensor, *, step: int, indices: Sequence[int]) -> dict[str, Tensor]:
+    def loss(
+        self, model: nn.Module, batch: Tensor, *, step: int, indices: Sequence[int], **shared: Any
+    ) -> dict[str, Tensor]:
         """The weighted sum, the squared error, and the divergence."""
         side = self.image_size // latent_factor(self.vae)
-        noise = sample_noise((self.vae.config["latent_channels"], side, side), self.seed, indices).to(batch.device)
-        images, divergence = model(batch, noise)
+        shape = (self.vae.config["latent_channels"], side, side)
+        images, divergence = model(batch, sample_noise(shape, self.config.loop.seed, indices).to(batch.device))
         error = F.mse_loss(images.float(), batch)
         return {
             "loss": error + self.config.kl_weight * divergence,
@@ -96,14 +92,22 @@ class AutoencoderRecipe:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Mean PSNR in dB of validation scenes, from the latents' means."""
-        if not isinstance(self.source, ScenePairs):
-            return {}
-        scenes = ScenePairs({"short": 1.0}, "val", self.image_size)
-        images = pixels([scenes.pair(index, 0).image for index in range(VALIDATION_IMAGES)], self.image_size)
-        device = self.vae.device
-        found = torch.cat([model(part.to(device), None)[0].float().cpu() for part in images.split(64)])
-        return {"psnr": float(psnr(found, images).mean())}
+        """Mean PSNR in dB of held-out images, from the latents' means."""
+        samples = self.source.held_out(self.config.validation_images)
+        found = []
+        for first in range(0, len(samples), _BATCH):
+            images = pixels([image_of(sample) for sample in samples[first : first + _BATCH]], self.image_size)
+            found.append(psnr(model(images.to(self.vae.device), None)[0].float().cpu(), images))
+        return {"psnr": float(torch.cat(found).mean())} if found else {}
+
+    @torch.no_grad()
+    def save(self, folder: Path) -> None:
+        """A diffusers folder in fp16, whose `scaling_factor` gives the latents of 512 training images unit variance."""
+        vae, seed = self.vae, self.config.loop.seed
+        parts = (self.batch(range(first, first + _BATCH), seed) for first in range(0, _SCALED_ON, _BATCH))
+        means = torch.cat([vae.encode(part.to(vae.device)).latent_dist.mean for part in parts])
+        vae.register_to_config(scaling_factor=round(float(1 / means.float().std()), 5))
+        vae.to(torch.float16).save_pretrained(folder)
 
 
 def psnr(found: Tensor, images: Tensor) -> Tensor:
@@ -115,30 +119,3 @@ def psnr(found: Tensor, images: Tensor) -> Tensor:
 def latent_factor(vae: Any) -> int:
     """Pixels per latent cell, along one side."""
     return int(2 ** (len(vae.config["block_out_channels"]) - 1))
-
-
-@torch.no_grad()
-def latent_scale(vae: Any, images: Tensor) -> float:
-    """What to multiply latents of `images` (B, 3, H, W) with, so that all values together have unit variance."""
-    means = torch.cat([vae.encode(part.to(vae.device)).latent_dist.mean for part in images.split(64)])
-    return float(1 / means.float().std())
-
-
-def train_autoencoder(
-    config: AutoencoderConfig, out: Path, *, resume: bool = False, max_minutes: float | None = None
-) -> TrainResult:
-    """Run the recipe in `out`. Once all steps are done the model is in `out/model` (fp16), with its training.json.
-
-    Its `scaling_factor` gives the latents of 512 training images unit variance.
-    """
-    if "sample_size" not in config.vae:
-        raise InputError("the settings of vae have no sample_size; expected the side of the training images in pixels")
-    recipe, commit = AutoencoderRecipe(config), current_commit()
-    loop = LoopConfig(**config.loop)
-    result = train(recipe, loop, out, resume=resume, max_minutes=max_minutes)
-    if result.finished:
-        images = recipe.batch(range(512), loop.seed)
-        recipe.vae.register_to_config(scaling_factor=round(latent_scale(recipe.vae, images), 5))
-        recipe.vae.to(torch.float16).save_pretrained(out / "model")
-        write_training_record(out / "model", "autoencoder", asdict(config), commit, result)
-    return result

@@ -1,14 +1,13 @@
 """What a diffusion loss is made of: the noised latents, what is to be predicted from them, and each sample's weight.
 
-Everything follows from a diffusers scheduler's own noise schedule and prediction type, so that training a model and
-training through a frozen one speak of the same thing.
+All of it follows a diffusers scheduler's noise schedule and prediction type, so that training a model and training
+through a frozen one agree.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -34,18 +33,12 @@ def min_snr_weights(scheduler: Any, timesteps: Tensor, clamp: float) -> Tensor:
     They weigh the error of the clean latents with min(SNR, γ), which leaves little to the noisiest timesteps.
     """
     alpha_bar = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
-    capped = (alpha_bar / (1 - alpha_bar)).clamp(max=clamp)  # min(SNR, γ)
-    per_unit = {
-        "epsilon": (1 - alpha_bar) / alpha_bar,
-        "v_prediction": 1 - alpha_bar,
-        "sample": torch.ones_like(capped),
-    }
-    return torch.where(alpha_bar > 0, capped * per_unit[scheduler.config.prediction_type], _limit(scheduler, capped))
-
-
-def _limit(scheduler: Any, capped: Tensor) -> Tensor:
-    """The weights where nothing but noise is left (SNR 0)."""
-    return torch.ones_like(capped) if scheduler.config.prediction_type == "epsilon" else torch.zeros_like(capped)
+    snr = alpha_bar / (1 - alpha_bar)
+    return {
+        "epsilon": (clamp / snr).clamp(max=1.0),  # min(SNR, γ) / SNR, and 1 where nothing but noise is left
+        "v_prediction": snr.clamp(max=clamp) / (snr + 1),
+        "sample": snr.clamp(max=clamp),
+    }[scheduler.config.prediction_type]
 
 
 def squared_errors(predicted: Tensor, target: Tensor) -> Tensor:

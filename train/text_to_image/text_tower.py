@@ -1,7 +1,6 @@
 """open_clip's text tower as transformers' `CLIPTextModel`, the text encoder of every Stable Diffusion pipeline.
 
-The two are the same network under other names: each weight is carried over by name, so the hidden states are equal
-wherever the ids are.
+The two are the same network under other names, so the hidden states are equal wherever the ids are.
 """
 
 from __future__ import annotations
@@ -20,16 +19,6 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
 _ACTIVATIONS: dict[type[nn.Module], str] = {nn.GELU: "gelu", QuickGELU: "quick_gelu"}
-# open_clip's module in a block -> transformers'
-_BLOCK_PARTS = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
-# Beyond the hidden states, and so without a place in `CLIPTextModel`.
-_LEFT_OUT = ("text_projection", "text_projection.weight", "text_projection.bias")
 
 
 def export_text_encoder(clip: Clip) -> tuple[CLIPTextModel, CLIPTokenizer]:
@@ -59,39 +48,17 @@ def export_text_encoder(clip: Clip) -> tuple[CLIPTextModel, CLIPTokenizer]:
         pad_token_id=tokenizer.pad_token_id,
     )
     model: Any = CLIPTextModel(config)
-    model.load_state_dict(renamed_weights(tower.state_dict()), strict=True)
+    model.load_state_dict(renamed_weights(model, tower.state_dict()), strict=True)
     return model.to(clip.device, clip.dtype).eval(), tokenizer
 
 
-def renamed_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state of open_clip's text tower under `CLIPTextModel`'s names. Raises `InputError` for names without one."""
-    renamed: dict[str, Tensor] = {}
-    for name, weight in weights.items():
-        if name not in _LEFT_OUT:
-            renamed.update(_renamed(name, weight))
-    return renamed
+def renamed_weights(model: CLIPTextModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state of open_clip's text tower under `CLIPTextModel`'s names, as diffusers converts Stable Diffusion 2's."""
+    from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 
-
-def _renamed(name: str, weight: Tensor) -> dict[str, Tensor]:
-    top = {
-        "token_embedding.weight": "embeddings.token_embedding.weight",
-        "positional_embedding": "embeddings.position_embedding.weight",
-        "ln_final.weight": "final_layer_norm.weight",
-        "ln_final.bias": "final_layer_norm.bias",
-    }
-    if name in top:
-        return {top[name]: weight}
-    if name.startswith("transformer.resblocks."):
-        number, _, inside = name.removeprefix("transformer.resblocks.").partition(".")
-        layer = f"encoder.layers.{number}"
-        if inside in ("attn.in_proj_weight", "attn.in_proj_bias"):  # query, key and value in one
-            kind = inside.rpartition("_")[2]
-            parts = zip("qkv", weight.chunk(3), strict=True)
-            return {f"{layer}.self_attn.{letter}_proj.{kind}": part for letter, part in parts}
-        part, _, kind = inside.rpartition(".")
-        if part in _BLOCK_PARTS:
-            return {f"{layer}.{_BLOCK_PARTS[part]}.{kind}": weight}
-    raise InputError(f"the text tower has a weight {name!r}, for which CLIPTextModel has no place; take a plain tower")
+    renamed = convert_open_clip_checkpoint(model, weights, prefix="")
+    renamed.pop("text_projection.weight", None)  # beyond the hidden states
+    return {name.removeprefix("text_model."): weight for name, weight in renamed.items()}
 
 
 def _checked_tower(clip: Clip) -> Any:
@@ -102,17 +69,23 @@ def _checked_tower(clip: Clip) -> Any:
         raise InputError(
             f"{clip.name} has a text tower of {found}; expected open_clip's own TextTransformer, of a CoCa"
         )
-    if tower.cls_emb is not None:
-        raise InputError(f"{clip.name} appends a class token to its texts (embed_cls); CLIPTextModel has none")
-    if tower.attn_mask is None:
-        raise InputError(f"{clip.name} reads its texts both ways (no_causal_mask); CLIPTextModel is causal")
-    for block in tower.transformer.resblocks:
-        if type(block) is not ResidualAttentionBlock or not isinstance(block.ls_1, nn.Identity):
-            raise InputError(f"{clip.name} has text blocks with scales of their own; expected open_clip's plain blocks")
-        activation = block.mlp.gelu
-        if type(activation) not in _ACTIVATIONS or getattr(activation, "approximate", "none") != "none":
-            raise InputError(f"{clip.name} has the activation {activation}; expected GELU or QuickGELU")
+    unlike = {
+        "a class token (embed_cls)": tower.cls_emb is not None,
+        "no causal mask (no_causal_mask)": tower.attn_mask is None,
+        "blocks that are custom, scaled or of an activation other than (Quick)GELU": not all(
+            map(_is_plain, tower.transformer.resblocks)
+        ),
+    }
+    if any(unlike.values()):
+        found = " and ".join(what for what, present in unlike.items() if present)
+        raise InputError(f"{clip.name} has a text tower with {found}, which CLIPTextModel cannot be")
     return tower
+
+
+def _is_plain(block: Any) -> bool:
+    if type(block) is not ResidualAttentionBlock or not isinstance(block.ls_1, nn.Identity):
+        return False
+    return type(block.mlp.gelu) in _ACTIVATIONS and getattr(block.mlp.gelu, "approximate", "none") == "none"
 
 
 def _checked_tokenizer(clip: Clip) -> CLIPTokenizer:

@@ -15,7 +15,7 @@ from textlens.agent.reader.reader import ImageReader
 from textlens.agent.reader.shot_sources import folder_shots, question_shots
 from textlens.encoders.base import Description
 from textlens.errors import InputError
-from textlens.prompting.shots import select_shots
+from textlens.prompting.fewshot import select_shots
 from textlens.prompting.templates import Context, Shot
 from textlens.prompting.upsampling import SYSTEM
 

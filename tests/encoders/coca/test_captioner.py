@@ -1,30 +1,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from textlens.encoders.clip.clip import Clip
 from textlens.encoders.coca.captioner import CocaCaptioner
 from textlens.encoders.coca.coca_decoder import CachedCoca
 from textlens.errors import InputError
 from torch import Tensor
 
+from .. import pictures
+
 Build = Callable[..., Clip]
+images = partial(pictures.images, seed=5, size=(32, 32))
 CONFIGS = [
     {"layers": 1, "embed_cls": False, "end_boost": 3},
     {"layers": 2, "embed_cls": True, "end_boost": 4},
     {"layers": 3, "embed_cls": False, "attentional_pool": False, "end_boost": 2},
     {"layers": 3, "embed_cls": True, "seed": 1, "end_boost": 2},
 ]
-
-
-def images(count: int) -> list[Image.Image]:
-    generator = torch.Generator().manual_seed(5)
-    noise = torch.randint(0, 256, (count, 32, 32, 3), generator=generator, dtype=torch.uint8)
-    return [Image.fromarray(array) for array in noise.numpy()]
 
 
 @torch.no_grad()

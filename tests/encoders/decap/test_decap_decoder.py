@@ -106,7 +106,7 @@ def test_bad_input() -> None:
     assert decoder.generate(torch.empty(0, 16)) == []
     with pytest.raises(InputError, match=r"1 of 2 embeddings hold NaN .*row 1"):
         decoder.generate(torch.stack([torch.ones(16), torch.full((16,), torch.nan)]))
-    with pytest.raises(InputError, match="1 to 30 tokens"):
+    with pytest.raises(InputError, match="max_tokens is 31; expected 1 to 30"):
         decoder.generate(embeddings(1), max_tokens=31)
-    with pytest.raises(InputError, match="num_beams=0"):
+    with pytest.raises(InputError, match="num_beams is 0"):
         decoder.generate(embeddings(1), num_beams=0)

@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 from safetensors.torch import load_file, save_file
 from textlens.encoders.base import Description
-from textlens.encoders.redraw.comparison import SIDE, TEXT_WIDTH, _font, comparison, sheet, wrapped
+from textlens.encoders.redraw.comparison import SIDE, TEXT_WIDTH, comparison, sheet, wrapped
 from textlens.encoders.redraw.recreate import check_output, image_or_text, recreate
-from textlens.encoders.redraw.redrawer import Redrawer, _generator
+from textlens.encoders.redraw.redrawer import Redrawer, noise_generator
 from textlens.errors import InputError
 
 from ...pipelines import tiny_pipeline
@@ -69,7 +69,7 @@ def test_it_is_what_the_pipeline_itself_draws(redrawer, folder):
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(folder)
-    noise = torch.randn(1, 4, 8, 8, generator=_generator(seed=0, index=0))
+    noise = torch.randn(1, 4, 8, 8, generator=noise_generator(seed=0, index=0))
     expected = pipeline(TEXTS[0], latents=noise, guidance_scale=2.0, num_inference_steps=4).images[0]
     found = redrawer.draw(TEXTS[:1], guidance_scale=2.0, num_inference_steps=4)[0]
     assert np.abs(values(expected) - values(found)).max() <= 1
@@ -98,8 +98,8 @@ def test_nothing_is_printed(folder, capfd):
         ({"guidance_scale": 0.5}, "guidance_scale is 0.5"),
         ({"num_inference_steps": 0}, "expected 1 to 1000"),
         ({"num_inference_steps": 1001}, "expected 1 to 1000"),
-        ({"seed": -1}, "seed=-1"),
-        ({"batch_size": 0}, "batch_size=0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"batch_size": 0}, "batch_size is 0"),
     ],
 )
 def test_bad_settings(redrawer, settings, message):
@@ -176,10 +176,11 @@ def test_comparison_shows_images_of_any_shape_alike():
 
 def test_words_are_wrapped_and_none_is_lost():
     text = "a very " + "long" * 100 + " word, and " + "some more words " * 20
-    lines = wrapped(text, _font(), 200)
+    font = ImageFont.load_default(17)
+    lines = wrapped(text, font, 200)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-    assert all(_font().getlength(line) <= 200 for line in lines)
-    assert wrapped("", _font(), 200) == []
+    assert all(font.getlength(line) <= 200 for line in lines)
+    assert wrapped("", font, 200) == []
 
 
 def test_sheet_holds_every_picture():

@@ -1,20 +1,22 @@
-"""The scene set: which sample shows which scene; its latents: made once, and made again where they no longer fit."""
+"""Latents kept on disk: made once for all, made again where they no longer fit, and clear about unreadable items."""
 
+import json
+import multiprocessing
 import os
-import random
-from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
 from textlens.errors import InputError
-from textlens.scenes.captions import descriptive
+from textlens.scenes import source as scene_source
+from textlens.scenes.source import SceneData
 from textlens.train.data import latents
-from textlens.train.data.latents import LatentScenes, SceneSet, encode
+from textlens.train.data.base import DataSource
+from textlens.train.data.latents import LatentCache, encode
 from textlens.train.data.pixels import pixels
 
-STYLES = {"descriptive": 0.5, "loose": 0.5}
+from ..tiny_source import TinyData, TinySource
 
 
 def tiny_vae(seed: int = 0, **settings) -> AutoencoderKL:
@@ -28,58 +30,40 @@ def tiny_vae(seed: int = 0, **settings) -> AutoencoderKL:
     return vae.eval()
 
 
+def scenes(number: int = 20, **settings) -> DataSource:
+    return SceneData(number=number, **settings).open(image_size=16)
+
+
+def photos(**settings) -> TinySource:
+    return TinyData(**settings).open(image_size=16)
+
+
 @pytest.fixture(scope="module")
 def vae() -> AutoencoderKL:
     return tiny_vae()
 
 
-@pytest.fixture(scope="module")
-def scenes() -> SceneSet:
-    return SceneSet(20, STYLES, size=16)
+@pytest.fixture
+def encoded(monkeypatch) -> list[int]:
+    """How many images each call of `encode` was given; it grows."""
+    calls: list[int] = []
+
+    def counted(vae, images):
+        calls.append(len(images))
+        return encode(vae, images)
+
+    monkeypatch.setattr(latents, "encode", counted)
+    return calls
 
 
-def test_each_epoch_shows_every_scene_once_in_another_order(scenes):
-    epochs = [[scenes.row(index, 7) for index in range(20 * e, 20 * e + 20)] for e in range(2)]
-    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(20))
-    assert epochs[0] != epochs[1]
-    assert [scenes.row(index, 8) for index in range(20)] != epochs[0]
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
-def test_scenes_do_not_depend_on_how_many_there_are(scenes):
-    assert SceneSet(5, STYLES).scene(3) == scenes.scene(3)
-    assert scenes.scene(3) != SceneSet(5, STYLES, split="val").scene(3)
-
-
-def test_captions_are_true_and_drawn_anew(scenes):
-    texts = {scenes.caption(3, index, 0) for index in range(30)}
-    assert len(texts) > 5
-    assert descriptive(scenes.scene(3), random.Random(0)) in texts
-    assert scenes.caption(3, 4, 0) == scenes.caption(3, 4, 0)
-
-
-def test_share_of_scenes_with_one_object():
-    def share(one_object: float) -> float:
-        some = SceneSet(400, STYLES, one_object=one_object)
-        return sum(len(some.scene(row).objects) == 1 for row in range(400)) / 400
-
-    assert share(0.0) == pytest.approx(0.25, abs=0.07)
-    assert share(0.6) == pytest.approx(0.7, abs=0.07)
-    assert share(1.0) == 1
-
-
-def test_curriculum_limits_the_objects_until_its_sample():
-    some = SceneSet(200, STYLES, curriculum={1: 100, 2: 300})
-    seen = [len(some.scene(some.row(index, 0)).objects) for index in range(600)]
-    assert set(seen[:100]) == {1}
-    assert set(seen[100:300]) == {1, 2}
-    assert set(seen[300:]) == {1, 2, 3, 4}
-    rows = Counter(some.row(index, 0) for index in range(100))
-    assert max(rows.values()) - min(rows.values()) <= 1 + 100 // len(rows)
-
-
-def test_latents_are_the_scaled_means_of_the_scenes(scenes, vae, tmp_path):
-    kept = LatentScenes(scenes, vae, tmp_path)
-    images = pixels([scenes.image(row) for row in (4, 0, 19)], 16)
+@pytest.mark.parametrize("source", [scenes(), photos()])
+def test_latents_are_the_scaled_means_of_the_items(source, vae, tmp_path):
+    kept = LatentCache(source, vae, 16, tmp_path)
+    images = pixels([source.read(row, 99, 5).image for row in (4, 0, 19)], 16)
     with torch.no_grad():
         expected = 2.5 * vae.encode(images).latent_dist.mean
     found = kept.latents([4, 0, 19])
@@ -90,66 +74,118 @@ def test_latents_are_the_scaled_means_of_the_scenes(scenes, vae, tmp_path):
     assert found.std() > 0.1
 
 
-def test_latents_are_made_once_whatever_the_captions(scenes, vae, tmp_path, monkeypatch):
-    path = LatentScenes(scenes, vae, tmp_path).path
-    written = path.stat().st_mtime_ns
-    monkeypatch.setattr(LatentScenes, "_write", None)  # making them again would fail
-    again = LatentScenes(SceneSet(20, {"short": 1.0}, size=16), vae, tmp_path)
-    assert again.path == path
-    assert path.stat().st_mtime_ns == written
-    assert isinstance(again._rows, np.memmap)
-    assert os.listdir(tmp_path) == [path.name]
+def test_they_are_made_once_whatever_the_captions(vae, tmp_path, encoded):
+    first = LatentCache(scenes(200), vae, 16, tmp_path)
+    assert sum(encoded) > 200
+    encoded.clear()
+    again = LatentCache(scenes(200, styles={"short": 1.0}), vae, 16, tmp_path)
+    assert again.path == first.path
+    assert sum(encoded) < 10  # a few rows to see that they fit
+    assert torch.equal(again.latents(range(200)), first.latents(range(200)))
+    assert [name for name in names(tmp_path) if name.endswith(".npy")] == [first.path.name]
 
 
-def test_other_scenes_and_other_autoencoders_have_files_of_their_own(scenes, vae, tmp_path):
-    sets = [scenes, SceneSet(21, STYLES, size=16), SceneSet(20, STYLES, size=16, one_object=0.5)]
-    paths = {LatentScenes(some, vae, tmp_path).path for some in sets}
-    paths.add(LatentScenes(scenes, tiny_vae(1), tmp_path).path)
+def test_other_items_sizes_and_autoencoders_have_files_of_their_own(vae, tmp_path):
     scaled = tiny_vae()
     scaled.register_to_config(scaling_factor=1.0)
-    paths.add(LatentScenes(scenes, scaled, tmp_path).path)
-    assert len(paths) == 5
+    caches = [
+        LatentCache(source, model, size, tmp_path)
+        for source, model, size in (
+            (scenes(), vae, 16),
+            (scenes(21), vae, 16),
+            (scenes(one_object=0.5), vae, 16),
+            (photos(), vae, 16),
+            (photos(), vae, 32),
+            (scenes(), tiny_vae(1), 16),
+            (scenes(), scaled, 16),
+        )
+    ]
+    assert len({cache.path for cache in caches}) == len(caches)
+    assert caches[4].latents([0]).shape == (1, 3, 16, 16)
 
 
-def test_latents_of_another_drawing_are_made_again(scenes, vae, tmp_path, monkeypatch):
-    draw = latents.render
-    monkeypatch.setattr(latents, "render", lambda scene, size: 255 - draw(scene, size))
-    before = LatentScenes(scenes, vae, tmp_path)
+def test_latents_of_other_images_are_made_again(vae, tmp_path, monkeypatch):
+    draw = scene_source.render
+    monkeypatch.setattr(scene_source, "render", lambda scene, size: 255 - draw(scene, size))
+    before = LatentCache(scenes(), vae, 16, tmp_path)
     old = before.latents(range(20))
     monkeypatch.undo()
-    after = LatentScenes(scenes, vae, tmp_path)
+    after = LatentCache(scenes(), vae, 16, tmp_path)
     assert after.path == before.path
     assert not torch.allclose(after.latents(range(20)), old, atol=0.05)
     assert torch.equal(before.latents(range(20)), old)  # who reads the old file is not disturbed
 
 
-def test_a_killed_write_leaves_no_file_of_that_name(scenes, vae, tmp_path, monkeypatch):
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "list", "rows"])
+def test_a_damaged_cache_is_made_again(vae, tmp_path, damage):
+    cache = LatentCache(photos(), vae, 16, tmp_path)
+    right, content = cache.latents(range(40)).clone(), cache.path.read_bytes()
+    (listed,) = tmp_path.glob("*.json")
+    if damage == "list":
+        listed.write_text("{")
+    elif damage == "rows":
+        np.save(cache.path, np.zeros((40, 3, 8, 8), np.float16))
+    else:
+        cache.path.write_bytes({"cut": content[:-100], "empty": b"", "noise": os.urandom(500)}[damage])
+    assert torch.equal(LatentCache(photos(), vae, 16, tmp_path).latents(range(40)), right)
+
+
+def test_unreadable_items_are_known_to_every_run(vae, tmp_path, encoded):
+    for _ in range(2):
+        source = photos(bad=(0, 7, 39), max_bad=0.1)
+        cache = LatentCache(source, vae, 16, tmp_path)
+        assert source.unreadable == {row: f"tiny/{row:03d}.png: damaged" for row in (0, 7, 39)}
+        rows = {source.sample(index, 0, image=False).row for index in range(40)}
+        assert len(rows) > 30
+        assert rows.isdisjoint(source.unreadable)
+        assert "tiny/007.png: damaged" in source.take_skipped()
+        assert cache.latents([1, 38]).std() > 0.1
+    assert sum(encoded) < 60  # the second run made none
+
+
+def test_too_many_unreadable_items_stop_it_early(vae, tmp_path, encoded):
+    with pytest.raises(InputError, match=r"64 of 640 items .* max_bad=0.01 .* tiny/000.png: damaged"):
+        LatentCache(photos(size=640, bad=range(640)), vae, 16, tmp_path)
+    assert not list(tmp_path.glob("*.npy"))
+
+
+def test_a_killed_write_leaves_no_file_of_that_name(vae, tmp_path, monkeypatch):
     calls = []
 
-    def encoded(*args):
+    def killed(*args):
         calls.append(args)
         if len(calls) > 2:
             raise KeyboardInterrupt
         return encode(*args)
 
-    monkeypatch.setattr(latents, "encode", encoded)
+    monkeypatch.setattr(latents, "encode", killed)
     with pytest.raises(KeyboardInterrupt):
-        LatentScenes(SceneSet(200, STYLES, size=16), vae, tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
+        LatentCache(scenes(200), vae, 16, tmp_path)
+    assert [name for name in names(tmp_path) if not name.endswith(".lock")] == []
 
 
-def test_bad_sets_are_errors():
-    for settings, message in (
-        ({"styles": {"poetic": 1.0}}, "poetic"),
-        ({"number": 0}, "0 scenes"),
-        ({"one_object": 1.5}, "1.5"),
-        ({"curriculum": {5: 10}}, "from 1 to 4"),
-    ):
-        with pytest.raises(InputError, match=message):
-            SceneSet(**({"number": 4, "styles": STYLES} | settings))
+def test_of_several_processes_one_encodes(vae, tmp_path):
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        written = pool.map(_written, [tmp_path] * 3, chunksize=1)
+    assert len(set(written)) == 1  # nobody wrote it again: path, time and content are the same to all
 
 
-def test_a_curriculum_needs_scenes_to_show(monkeypatch):
-    monkeypatch.setattr(SceneSet, "_draw_number", lambda scenes, rng: 4)
-    with pytest.raises(InputError, match="more scenes"):
-        SceneSet(3, STYLES, curriculum={3: 10})
+def _written(folder) -> tuple[str, int, float]:
+    torch.set_num_threads(1)
+    cache = LatentCache(photos(), tiny_vae(), 16, folder)
+    return str(cache.path), cache.path.stat().st_mtime_ns, float(cache.latents(range(40)).sum())
+
+
+def test_no_end_and_no_space_are_errors(vae, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="no end"):
+        LatentCache(scenes(0), vae, 16, tmp_path)
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
+    with pytest.raises(InputError, match=r"latents of 40 items take .* cache_latents"):
+        LatentCache(photos(), vae, 16, tmp_path)
+
+
+def test_the_list_beside_the_latents_names_row_and_reason(vae, tmp_path):
+    LatentCache(photos(bad=(3,), max_bad=0.1), vae, 16, tmp_path)
+    (listed,) = tmp_path.glob("*.json")
+    assert json.loads(listed.read_text()) == {"3": "tiny/003.png: damaged"}

@@ -18,7 +18,6 @@ from textlens.train.dediffusion.soft_tokens import (
     soft_embeddings,
     temperature_at,
     token_embedding,
-    word_embeddings,
 )
 from textlens.train.text_to_image.diffusion import noised_and_target
 
@@ -113,7 +112,7 @@ def test_one_hot_tokens_are_bit_equal_to_ids(decoder, kept, hard):
     tokens = one_hot(ids, kept)
     if hard:
         tokens = gumbel_softmax(3 * tokens, torch.zeros(()), 0.9, hard=True)
-    soft = decoder.encode_soft(mix(tokens, word_embeddings(decoder.text_encoder, kept)))
+    soft = decoder.encode_soft(mix(tokens, decoder.token_embeddings[kept]))
     padded = decoder.tokenizer([WORDS], padding="max_length", return_tensors="pt").input_ids
     assert torch.equal(soft, decoder.text_encoder(padded).last_hidden_state)
     assert torch.equal(soft, decoder.encode_ids(ids))
@@ -125,13 +124,13 @@ def test_one_hot_tokens_are_bit_equal_to_ids(decoder, kept, hard):
 
 
 def test_rows_stay_exact_under_autocast(decoder, kept):
-    words = word_embeddings(decoder.text_encoder, kept)
+    words = decoder.token_embeddings[kept]
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(mix(torch.eye(len(kept))[None], words)[0], words)
 
 
 def test_soft_tokens_reach_only_their_own_and_later_positions(decoder, kept):
-    words = word_embeddings(decoder.text_encoder, kept)
+    words = decoder.token_embeddings[kept]
     tokens = torch.full((1, 6, len(kept)), 1 / len(kept))
     changed = tokens.clone()
     changed[0, 3] = one_hot(kept[:1], kept)
@@ -162,7 +161,7 @@ def test_hook_is_removed_even_on_errors(decoder, fails):
 def test_gradient_through_the_soft_path_is_that_of_finite_differences(tmp_path, prediction_type):
     """In fp64, from the logits through text encoder and U-Net to the diffusion loss."""
     decoder = FrozenDecoder.from_pretrained(tiny_pipeline(tmp_path, prediction_type=prediction_type)).double()
-    words = word_embeddings(decoder.text_encoder, torch.arange(300, 340))
+    words = decoder.token_embeddings[torch.arange(300, 340)]
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 40, generator=generator, dtype=torch.float64, requires_grad=True)
     direction = torch.randn(2, 3, 40, generator=generator, dtype=torch.float64)

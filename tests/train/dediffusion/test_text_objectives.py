@@ -7,15 +7,15 @@ from itertools import product
 
 import pytest
 import torch
+import torch.nn.functional as F
 from textlens.train.dediffusion.soft_tokens import gumbel_noise, sample_words
 from textlens.train.dediffusion.text_objectives import (
     expected_repeats,
-    information,
     leave_one_out_advantages,
+    mutual_information,
     policy_loss,
-    share_distinct,
-    text_figures,
     usage_entropy,
+    word_figures,
     word_loss,
 )
 
@@ -56,15 +56,15 @@ def test_a_better_text_becomes_likelier():
 
 
 def test_information_is_nothing_for_words_by_lot_and_all_for_a_code():
-    assert information(torch.full((6, 2, 6), 1 / 6)).item() == pytest.approx(0, abs=1e-6)
-    assert information(torch.eye(6).unsqueeze(1).expand(6, 2, 6)).item() == pytest.approx(math.log(6))
+    assert mutual_information(torch.full((6, 2, 6), 1 / 6)).item() == pytest.approx(0, abs=1e-6)
+    assert mutual_information(torch.eye(6).unsqueeze(1).expand(6, 2, 6)).item() == pytest.approx(math.log(6))
     half = torch.tensor([[[0.5, 0.5, 0.0, 0.0]], [[0.0, 0.0, 0.5, 0.5]]])  # which half it is tells the image
-    assert information(half).item() == pytest.approx(math.log(2))
+    assert mutual_information(half).item() == pytest.approx(math.log(2))
 
 
 def test_information_of_words_that_are_certain_has_a_finite_gradient():
     logits = torch.tensor([[[200.0, 0.0, 0.0]], [[0.0, 200.0, 0.0]]], requires_grad=True)  # others underflow to 0
-    (gradient,) = torch.autograd.grad(information(logits.softmax(-1)), logits)
+    (gradient,) = torch.autograd.grad(mutual_information(logits.softmax(-1)), logits)
     assert gradient.isfinite().all()
 
 
@@ -87,8 +87,9 @@ def test_usage_entropy_tells_collapse_from_certainty():
 
 
 def test_figures_of_a_text():
-    assert share_distinct(torch.tensor([[4, 4, 4, 4], [1, 2, 1, 3]])).item() == pytest.approx((1 / 4 + 3 / 4) / 2)
-    figures = text_figures(torch.tensor([[[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]]))
+    same = F.one_hot(torch.tensor([[4, 4, 4, 4], [1, 2, 1, 3]])).float()
+    assert word_figures(same)["distinct"].item() == pytest.approx((1 / 4 + 3 / 4) / 2)
+    figures = word_figures(torch.tensor([[[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]]))
     assert figures["entropy"].item() == pytest.approx(math.log(2) / 2)
     assert figures["max_probability"].item() == pytest.approx(0.75)
     assert figures["distinct"].item() == pytest.approx(0.5)

@@ -10,20 +10,23 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from textlens.encoders.clip.clip import Clip
 from textlens.errors import InputError
-from textlens.train.data.pairs import ScenePairs
+from textlens.scenes.source import SceneData
+from textlens.train.data.latents import encode
+from textlens.train.data.pixels import pixels
 from textlens.train.engine.checkpoint import checkpoints, load_checkpoint
-from textlens.train.engine.settings import read_settings
-from textlens.train.registry import RECIPES
-from textlens.train.text_to_image import text_to_image
+from textlens.train.engine.randomness import sample_integers, sample_noise
+from textlens.train.engine.run import run
+from textlens.train.engine.settings import parse, read_stages
 from textlens.train.text_to_image.diffusion import min_snr_weights, noised_and_target
 from textlens.train.text_to_image.text_to_image import (
     TextToImageConfig,
     TextToImageRecipe,
     new_scheduler,
-    train_text_to_image,
+    save_pipeline,
 )
 
 from ..data.test_latents import tiny_vae
+from ..tiny_source import TinyData
 
 TOWER = {"context_length": 64, "vocab_size": 1920, "width": 16, "heads": 2, "layers": 1}
 MODEL = {
@@ -44,6 +47,9 @@ UNET = {
     "attention_head_dim": 2,
     "norm_num_groups": 4,
 }
+
+
+FRESH = {"clip": None, "autoencoder": None, "unet": {}, "scheduler": {}}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +73,8 @@ def config(folder) -> TextToImageConfig:
         autoencoder=str(folder / "vae"),
         unet=UNET,
         scheduler={"prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"},
-        scenes=12,
+        data=TinyData(size=12),
+        validation_images=6,
         caption_dropout=0.25,
         loop={"steps": 4, "batch_size": 6, "learning_rate": 1e-3, "num_workers": 0, "save_every": 2, "ema_decay": 0.9},
     )
@@ -76,7 +83,7 @@ def config(folder) -> TextToImageConfig:
 @pytest.fixture(scope="module")
 def make(config, folder):
     def made(**settings) -> TextToImageRecipe:
-        return TextToImageRecipe(replace(config, **settings), folder / "latents")
+        return TextToImageRecipe(replace(config, **settings), folder / "cache")
 
     return made
 
@@ -84,11 +91,6 @@ def make(config, folder):
 @pytest.fixture(scope="module")
 def recipe(make) -> TextToImageRecipe:
     return make()
-
-
-@pytest.fixture(autouse=True)
-def few_validation_scenes(monkeypatch):
-    monkeypatch.setattr(text_to_image, "VALIDATION_SCENES", 6)
 
 
 def words(recipe: TextToImageRecipe, ids: torch.Tensor) -> list[str]:
@@ -104,18 +106,25 @@ def test_batch_is_a_function_of_index_and_seed(recipe):
     assert whole["ids"].shape == (8, 64)
 
 
-def test_captions_belong_to_their_latents_and_some_are_dropped(make):
-    recipe = make(styles={"short": 1.0})
-    scenes = recipe.source.scenes
+@pytest.mark.parametrize("data", [TinyData(size=12, bad=(2,), max_bad=0.1), SceneData(number=12, curriculum={2: 50})])
+def test_captions_belong_to_their_latents_and_some_are_dropped(make, data):
+    recipe = make(data=data)
     batch = recipe.batch(range(400), 0)
     texts = words(recipe, batch["ids"])
     assert texts.count("") == pytest.approx(100, abs=30)
     for index in (index for index in range(40) if texts[index]):
-        row = scenes.row(index, 0)
-        assert torch.equal(batch["latents"][index], recipe.source.latents([row])[0])
-        assert all(thing.colour in texts[index] for thing in scenes.scene(row).objects)
-    full = make(caption_dropout=0.0)
+        sample = recipe.source.sample(index, 0)
+        latents = encode(recipe.vae, pixels([sample.image], 16))[0]
+        torch.testing.assert_close(batch["latents"][index], latents, atol=2e-3, rtol=2e-3)
+        assert texts[index] == words(recipe, recipe.tokenize([sample.text]))[0]
+    full = make(data=data, caption_dropout=0.0)
     assert "" not in words(full, full.batch(range(40), 0)["ids"])
+
+
+def test_unreadable_items_are_left_out_and_named(make):
+    recipe = make(data=TinyData(size=12, bad=(2,), max_bad=0.1))
+    recipe.batch(range(24), 0)
+    assert recipe.source.take_skipped() == ["tiny/002.png: damaged"] * 2  # once an epoch
 
 
 def test_empty_caption_is_what_the_pipeline_guides_away_from(make, recipe):
@@ -131,8 +140,6 @@ def test_empty_caption_is_what_the_pipeline_guides_away_from(make, recipe):
 
 
 def test_loss_by_hand(recipe):
-    from textlens.train.engine.randomness import sample_integers, sample_noise
-
     batch, indices = recipe.batch(range(5), 0), range(5)
     noise = sample_noise((3, 8, 8), 0, indices, stream=1)
     timesteps = sample_integers(1000, 0, indices, stream=2)
@@ -202,20 +209,25 @@ def test_u_net_learns_and_the_rest_is_frozen(recipe):
     assert all(torch.equal(before[name], tensor) for name, tensor in recipe.text_encoder.state_dict().items())
 
 
-def test_fresh_scenes_and_data_sets_are_encoded_in_the_step(make, tmp_path):
-    from datasets import Dataset
+def test_endless_sources_are_encoded_in_the_step_and_others_where_the_settings_say_so(make, recipe):
+    plain = make(cache_latents=False)
+    for other in (make(data=SceneData()), plain):
+        batch = other.batch(range(4), 0)
+        assert batch["pixels"].shape == (4, 3, 16, 16)
+        assert other.loss(other.model, batch, step=0, indices=range(4))["loss"].isfinite()
+    losses = [one.loss(one.model, one.batch(range(6), 0), step=0, indices=range(6))["loss"] for one in (recipe, plain)]
+    torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-3)  # the cache holds fp16
 
-    fresh = make(scenes=0)
-    batch = fresh.batch(range(4), 0)
-    assert batch["pixels"].shape == (4, 3, 16, 16)
-    assert fresh.loss(fresh.model, batch, step=0, indices=range(4))["loss"].isfinite()
-    images = [ScenePairs({"short": 1.0}).pair(index, 0).image for index in range(3)]
-    Dataset.from_dict({"picture": images, "words": ["one", "two", "three"]}).save_to_disk(str(tmp_path / "data"))
-    other = make(source=str(tmp_path / "data"), image_column="picture", text_column="words", caption_dropout=0.0)
-    batch = other.batch(range(3), 0)
-    assert set(words(other, batch["ids"])) == {"one", "two", "three"}
-    assert other.loss(other.model, batch, step=0, indices=range(3))["loss"].isfinite()
-    assert other.evaluate(other.model) == {}
+
+def test_random_crops_are_drawn_by_sample_where_nothing_is_kept(make):
+    def batch(indices, seed=0, **data):
+        return make(cache_latents=False, data=TinyData(size=12, **data)).batch(indices, seed)["pixels"]
+
+    cropped = batch(range(6), crop_scale=(0.3, 0.6))
+    assert torch.equal(
+        cropped, torch.cat([batch([0, 1], crop_scale=(0.3, 0.6)), batch(range(2, 6), crop_scale=(0.3, 0.6))])
+    )
+    assert not torch.equal(cropped, batch(range(6)))
 
 
 @torch.no_grad()
@@ -223,17 +235,37 @@ def test_evaluation_tells_whether_the_text_is_used(recipe):
     def deaf(noised, timesteps, hidden, return_dict):
         return recipe.model(noised, timesteps, torch.zeros_like(hidden), return_dict=return_dict)
 
-    deaf.parameters = recipe.model.parameters
     found, unheard = recipe.evaluate(recipe.model), recipe.evaluate(deaf)
-    assert set(found) == {f"{name}{t}" for name in ("loss", "text_gap") for t in ("", "_200", "_500", "_800", "_950")}
-    assert found["loss"] == pytest.approx(sum(found[f"loss_{t}"] for t in (200, 500, 800, 950)) / 4)
-    assert unheard["text_gap"] == 0
+    names = ("loss", "text_gap", "empty_gap")
+    assert set(found) == {f"{name}{t}" for name in names for t in ("", "_200", "_500", "_800", "_950")}
+    for name in names:
+        assert found[name] == pytest.approx(sum(found[f"{name}_{t}"] for t in (200, 500, 800, 950)) / 4)
+    assert unheard["text_gap"] == unheard["empty_gap"] == 0
     assert found["text_gap"] != 0
+    assert found["empty_gap"] not in (0, found["text_gap"])
     assert found == recipe.evaluate(recipe.model)
 
 
+@torch.no_grad()
+def test_evaluation_by_hand(recipe):
+    samples = recipe.source.held_out(6)
+    assert {sample.row for sample in samples}.isdisjoint(range(recipe.source.size))
+    latents = encode(recipe.vae, pixels([sample.image for sample in samples], 16))
+    noise = sample_noise((3, 8, 8), 0, range(6), stream=1)
+    texts = [sample.text for sample in samples]
+    losses = []
+    for captions in (texts, texts[-1:] + texts[:-1], [""] * 6):
+        hidden = recipe.text_encoder(recipe.tokenize(captions)).last_hidden_state
+        losses.append(float(recipe.errors(recipe.model, latents, hidden, noise, torch.full((6,), 500)).mean()))
+    right, wrong, none = losses
+    found = recipe.evaluate(recipe.model)
+    assert found["loss_500"] == pytest.approx(right, rel=1e-4)
+    assert found["text_gap_500"] == pytest.approx(wrong - right, rel=1e-2)
+    assert found["empty_gap_500"] == pytest.approx(none - right, rel=1e-2)
+
+
 def test_training_ends_in_a_pipeline_folder(config, tmp_path):
-    result = train_text_to_image(config, tmp_path / "run")
+    result = run(TextToImageRecipe, config, tmp_path / "run")
     assert result.finished
     model = tmp_path / "run" / "model"
     assert {path.suffix for path in model.rglob("*") if path.is_file()} <= {".json", ".safetensors", ".txt"}
@@ -252,23 +284,23 @@ def test_training_ends_in_a_pipeline_folder(config, tmp_path):
 
 
 def test_training_goes_on_from_a_pipeline(config, make, recipe, tmp_path):
-    first = train_text_to_image(config, tmp_path / "first")
+    first = run(TextToImageRecipe, config, tmp_path / "first")
     start = tmp_path / "first" / "model"
-    anew = {"clip": None, "autoencoder": None, "unet": {}, "scheduler": {}, "start": str(start)}
+    anew = FRESH | {"start": str(start)}
     second = make(**anew)
     kept = UNet2DConditionModel.from_pretrained(start / "unet")
     assert all(torch.equal(a, b) for a, b in zip(second.model.parameters(), kept.parameters(), strict=True))
     assert second.scheduler.config.beta_schedule == "squaredcos_cap_v2"
     ids = recipe.tokenize(["a red sun"])
     torch.testing.assert_close(second.hidden_states(ids), recipe.hidden_states(ids), atol=2e-3, rtol=2e-3)  # from fp16
-    train_text_to_image(replace(config, **anew), tmp_path / "second")
+    run(TextToImageRecipe, replace(config, **anew), tmp_path / "second")
     record = json.loads((tmp_path / "second" / "model" / "training.json").read_text())
     assert record["started_from"]["final_metrics"]["train"] == first.metrics
     assert record["settings"]["start"] == str(start)
 
 
 def test_folder_holds_the_averaged_u_net_in_half_precision_and_checkpoints_nothing_frozen(config, tmp_path):
-    train_text_to_image(config, tmp_path / "run")
+    run(TextToImageRecipe, config, tmp_path / "run")
     kept = load_checkpoint(checkpoints(tmp_path / "run")[-1]).tensors
     unet = UNet2DConditionModel.from_pretrained(tmp_path / "run" / "model" / "unet")
     assert set(kept["model"]) == {name for name, _ in unet.named_parameters()}
@@ -278,11 +310,11 @@ def test_folder_holds_the_averaged_u_net_in_half_precision_and_checkpoints_nothi
 
 
 def test_resumed_training_equals_uninterrupted(config, tmp_path):
-    train_text_to_image(config, tmp_path / "whole")
-    paused = train_text_to_image(config, tmp_path / "parts", max_minutes=0)
+    run(TextToImageRecipe, config, tmp_path / "whole")
+    paused = run(TextToImageRecipe, config, tmp_path / "parts", max_minutes=0)
     assert not paused.finished
     assert not (tmp_path / "parts" / "model").exists()
-    assert train_text_to_image(config, tmp_path / "parts", resume=True).finished
+    assert run(TextToImageRecipe, config, tmp_path / "parts", resume=True).finished
     name = "model/unet/diffusion_pytorch_model.safetensors"
     assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
 
@@ -294,16 +326,33 @@ def test_weights_too_large_for_half_precision_are_kept_in_bf16(recipe, tmp_path)
     with torch.no_grad():
         unet.conv_in.weight[0, 0, 0, 0] = 1e6
     modules = {"vae": recipe.vae, "text_encoder": recipe.text_encoder, "unet": unet}
-    text_to_image.save_pipeline(tmp_path, modules, recipe.tokenizer, recipe.scheduler)
+    save_pipeline(tmp_path, modules, recipe.tokenizer, recipe.scheduler)
     again = UNet2DConditionModel.from_pretrained(tmp_path / "unet")
     assert again.conv_in.weight[0, 0, 0, 0] == torch.tensor(1e6).bfloat16()
 
 
+def test_images_without_end_or_of_several_sizes_train_and_resume_exactly(config, tmp_path):
+    endless = replace(config, data=SceneData(), validation_images=2)
+    run(TextToImageRecipe, endless, tmp_path / "whole")
+    run(TextToImageRecipe, endless, tmp_path / "parts", max_minutes=0)
+    assert run(TextToImageRecipe, endless, tmp_path / "parts", resume=True).finished
+    name = "model/unet/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_the_autoencoders_record_travels_along(config, folder, tmp_path):
+    (folder / "vae" / "training.json").write_text('{"recipe": "autoencoder"}')
+    run(TextToImageRecipe, config, tmp_path / "run")
+    start = str(tmp_path / "run" / "model")
+    run(TextToImageRecipe, replace(config, **FRESH, start=start), tmp_path / "second")
+    for name in ("run", "second"):
+        assert "autoencoder" in (tmp_path / name / "model" / "vae" / "training.json").read_text()
+
+
 def test_bad_settings_are_errors(config, make, folder):
     for settings, message in (
-        ({"caption_dropout": 1.0}, "caption_dropout=1.0"),
-        ({"min_snr": 0.0}, "min_snr=0.0"),
-        ({"scenes": -1}, "scenes=-1"),
+        ({"caption_dropout": 1.0}, "caption_dropout is 1.0"),
+        ({"min_snr": 0.0}, "min_snr is 0.0"),
         ({"start": "weights"}, "start alone"),
         ({"clip": None}, "expected clip"),
     ):
@@ -323,12 +372,28 @@ def test_bad_settings_are_errors(config, make, folder):
         new_scheduler({"beta_schedule": "loud"})
 
 
-def test_the_committed_settings_fit_the_small_models():
-    config = read_settings(
-        TextToImageConfig, Path(str(files("textlens.scenes").joinpath("configs") / "text-to-image-scenes.yaml"))
+def test_errors_of_the_data_do_not_wait_for_the_models(make, tmp_path):
+    class Missing(TinyData):
+        def open(self, **settings):
+            raise InputError("no photos there")
+
+    with pytest.raises(InputError, match="no photos there"):
+        make(data=Missing(), clip=str(tmp_path / "no-clip-either"))
+
+
+def test_a_settings_file_may_name_scenes_and_stages(folder, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text(
+        f"""
+data: {{source: scenes, number: 9, styles: {{loose: 1.0}}}}
+loop: {{steps: 2, batch_size: 4}}
+stages:
+  - {{clip: {folder}/clip, autoencoder: {folder}/vae, unet: {{layers_per_block: 1}}}}
+  - {{caption_dropout: 0.2}}
+"""
     )
-    assert "loose" in config.styles
-    unet = UNet2DConditionModel(**config.unet, sample_size=8, in_channels=8, out_channels=8, cross_attention_dim=144)
-    assert 2 * sum(p.numel() for p in unet.parameters()) < 11e6  # beside 7 MB of autoencoder and text encoder, of 18
-    assert new_scheduler(config.scheduler).config.prediction_type == "v_prediction"
-    assert RECIPES["text-to-image"] == (TextToImageConfig, train_text_to_image)
+    first, second = (stage.settings(TextToImageConfig, path) for stage in read_stages(path, tmp_path / "run"))
+    assert first.data == second.data == SceneData(number=9, styles={"loose": 1.0})
+    assert second.start == str(tmp_path / "run" / "stage-1" / "model")
+    with pytest.raises(InputError, match="unknown key 'scenes'"):
+        parse(TextToImageConfig, {"loop": {"steps": 1, "batch_size": 1}, "scenes": 5}, "file")

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 from textlens.errors import InputError
-from textlens.prompting.shots import STRATEGIES, fit_prompt, pseudo_shots, select_shots
+from textlens.prompting.fewshot import STRATEGIES, fit_prompt, pseudo_shots, select_shots
 from textlens.prompting.templates import Context, Shot
 from textlens.prompting.vqa import VQATemplate
 

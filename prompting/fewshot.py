@@ -1,4 +1,4 @@
-"""Which examples stand in a prompt, and how many of them fit into it."""
+"""Few-shot examples: select them, and fit as many as the token budget allows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from ..errors import InputError
 from .templates import Shot, Template
 
 Similarity = Callable[[Shot], float] | Sequence[float]
-"""Of the query to each candidate: a function, or one number per candidate in their order. `agent/nearest_shots.py`
-has CLIP's, of images and questions."""
+"""Similarity of the query to each candidate: a function of the shot, or one number per candidate, in order."""
 
 NUM_PSEUDO = 4
 
@@ -25,12 +24,12 @@ def select_shots(
     query_id: str = "",
     similarity: Similarity | None = None,
 ) -> list[Shot]:
-    """Draw `num_fewshot` of the candidates, in the order in which they stand in the prompt.
+    """Select `num_fewshot` of the candidates, in prompt order.
 
-    strategy: "fixed" (the same for every query of a seed, so that the prefix is shared), "random" (redrawn for each
-    `query_id`, as the De-Diffusion paper does), "nearest" (by `similarity`, most similar last, as RICES does),
-    "balanced" (as many of each answer as can be, the same for every query of a seed). "random" and "nearest" never
-    draw the candidate whose `id` is `query_id`; for the others, keep queries out of `candidates`.
+    strategy: "fixed" (one draw per seed, so that all queries share a prefix), "random" (one draw per `query_id`, as in
+    De-Diffusion, arXiv 2311.00618), "nearest" (by `similarity`, most similar last, as RICES, arXiv 2109.05014),
+    "balanced" (equally many per answer, one draw per seed). "random" and "nearest" never select the candidate whose
+    `id` is `query_id`; for the others, keep queries out of `candidates`.
 
     Raises `InputError` for an unknown strategy, too few candidates, or a missing `query_id` or `similarity`.
     """
@@ -55,7 +54,7 @@ class _Draw:
     similarity: Similarity | None
 
     def others(self) -> list[int]:
-        """Places of the candidates that are not the query itself."""
+        """Indices of the candidates other than the query itself."""
         return [i for i, shot in enumerate(self.candidates) if not self.query_id or shot.id != self.query_id]
 
 
@@ -82,7 +81,7 @@ def _scores(similarity: Similarity, candidates: Sequence[Shot]) -> list[float]:
 
 
 def _shuffled(items: Sequence[int], seed: str) -> list[int]:
-    """All of them in an order that the seed alone decides; fewer shots are then the first of more."""
+    """The items in an order given by the seed; fewer shots are a prefix of more."""
     return random.Random(seed).sample(items, len(items))
 
 
@@ -90,7 +89,7 @@ def _nearest(draw: _Draw) -> list[Shot]:
     if draw.similarity is None:
         raise InputError('strategy "nearest" needs similarity: a function of a shot, or one number per candidate')
     score = _scores(draw.similarity, draw.candidates)
-    # Of equals the first in the list counts as nearer, so that the draw does not hang on the sort.
+    # Ties: the earlier candidate counts as nearer.
     order = sorted(draw.others(), key=lambda i: (-score[i], i))[: draw.num_fewshot]
     return [draw.candidates[i] for i in reversed(order)]
 
@@ -101,7 +100,7 @@ def _balanced(draw: _Draw) -> list[Shot]:
         classes.setdefault((draw.candidates[i].answer or "").casefold(), []).append(i)
     rounds = max((len(members) for members in classes.values()), default=0)
     turns = [members[turn] for turn in range(rounds) for members in classes.values() if turn < len(members)]
-    # Without the second shuffle the classes would take turns, and a model copies such a pattern.
+    # Shuffled again: a model would copy the pattern of alternating classes.
     return [draw.candidates[i] for i in _shuffled(turns[: draw.num_fewshot], f"{draw.seed}:order")]
 
 
@@ -114,15 +113,13 @@ STRATEGIES: dict[str, Callable[[_Draw], list[Shot]]] = {
 
 
 def pseudo_shots(candidates: Sequence[Shot], num_pseudo: int = NUM_PSEUDO, *, seed: int = 0) -> list[Shot]:
-    """Shots without image context: they show a zero-shot prompt the form of an answer, and nothing of any image."""
+    """Shots without image context: they show the answer format in a zero-shot prompt, nothing of any image."""
     return [replace(shot, context=(), image="") for shot in select_shots(candidates, num_pseudo, seed=seed)]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A prompt within its budget: its text and length, the shots in it, how many were dropped, and a note where any
-    was.
-    """
+    """A prompt within its token budget; note: says how many shots were dropped, if any were."""
 
     prompt: str
     num_tokens: int
@@ -134,18 +131,17 @@ class Fitted:
 def fit_prompt(
     template: Template, query: Shot, shots: Sequence[Shot], *, count_tokens: Callable[[str], int], max_tokens: int
 ) -> Fitted:
-    """Render the query with as many shots as fit into `max_tokens`; shots are dropped from the far end, the first
-    first.
+    """Render the query with as many shots as fit into `max_tokens`; the first shots are dropped first.
 
-    count_tokens: the length of a text in the model's own tokens. Leave room for the answer and for special tokens.
-    Queries of one batch keep their prefix in common if all use the shots that the longest of them could keep.
-    Raises `InputError` where the query does not fit by itself.
+    count_tokens: length in the model's own tokens. Leave room for the answer and special tokens.
+    To share a prefix within a batch, use the shots that its longest query can keep.
+    Raises `InputError` if the query alone does not fit.
     """
     if (alone := count_tokens(template.render(query))) > max_tokens:
         raise InputError(
             f"the query alone takes {alone} tokens, and {max_tokens} are to be had; shorten its context or question"
         )
-    low, high = 0, len(shots)  # the smallest number of dropped shots that fits: each one less is shorter
+    low, high = 0, len(shots)  # binary search for the fewest dropped shots
     while low < high:
         middle = (low + high) // 2
         fits = count_tokens(template.render(query, shots[middle:])) <= max_tokens
