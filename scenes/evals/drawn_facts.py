@@ -24,7 +24,7 @@ from ..facts import Facts, Score, facts_of, parse_facts, score_facts
 from ..world import Scene
 from .probe import load_probe
 from .tables import markdown
-from .testbed import DEFAULT_CLIP, first_scenes, of_others, pictures, told
+from .testbed import DEFAULT_CLIP, captions_of, first_scenes, mismatched, pictures
 
 KINDS = ("noun", "colour", "place", "background", "triple")
 
@@ -58,7 +58,7 @@ def judged(
     read = {(pictures, judge): judges[judge](images) for pictures, images in sets.items() for judge in judges}
     others = {("drawn for other captions (floor)", judge): read[floor, judge] for judge in judges}
     rows = {name: score_facts(facts, true) for name, facts in read.items()}
-    return rows | {name: score_facts(facts, of_others(true)) for name, facts in others.items()}
+    return rows | {name: score_facts(facts, mismatched(true)) for name, facts in others.items()}
 
 
 def evaluate(
@@ -95,7 +95,7 @@ def main(
     if probe:
         judges["probe"] = load_probe(probe).facts
     redrawer, scenes = Redrawer.from_pretrained(decoder), first_scenes(number)
-    texts, settings = told(scenes, style), {"num_inference_steps": steps, "seed": seed, "batch_size": batch_size}
+    texts, settings = captions_of(scenes, style), {"num_inference_steps": steps, "seed": seed, "batch_size": batch_size}
     drawn = {
         f"drawn, guidance {scale:g}": redrawer.draw(texts, guidance_scale=scale, **settings)
         for scale in guidance or [GUIDANCE_SCALE]

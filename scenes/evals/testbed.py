@@ -40,14 +40,14 @@ def pictures(scenes: Sequence[Scene], size: int = 64) -> list[Image.Image]:
     return [Image.fromarray(render(scene, size)) for scene in scenes]
 
 
-def told(scenes: Sequence[Scene], style: str = "descriptive") -> list[str]:
-    """A caption of each scene."""
+def captions_of(scenes: Sequence[Scene], style: str = "descriptive") -> list[str]:
+    """A caption of each scene, the same each time."""
     rng = random.Random(SEED)
     return [captions(scene, style, rng) for scene in scenes]
 
 
-def of_others(items: Sequence[Item]) -> list[Item]:
-    """Each item in the place of the one before it: a floor."""
+def mismatched(items: Sequence[Item]) -> list[Item]:
+    """Each item moved to the one before: texts of other images, a floor."""
     return [*items[1:], *items[:1]]
 
 

@@ -5,7 +5,7 @@ import torch
 from textlens.encoders.redraw.redrawer import Redrawer
 from textlens.scenes.evals import drawn_facts as evaluation
 from textlens.scenes.evals.probe import ProbeConfig, ProbeNet, save_probe
-from textlens.scenes.evals.testbed import first_scenes, pictures, told
+from textlens.scenes.evals.testbed import captions_of, first_scenes, pictures
 from textlens.scenes.facts import Facts, facts_of, parse_facts
 from textlens.train.data.pixels import pixels
 
@@ -24,8 +24,8 @@ def redrawer(folder):
 
 def test_captions_are_true_and_always_the_same():
     scenes = first_scenes(6)
-    assert [parse_facts(text).triple for text in told(scenes)] == [facts_of(scene).triple for scene in scenes]
-    assert told(scenes, "loose") == told(scenes, "loose") != told(scenes)
+    assert [parse_facts(text).triple for text in captions_of(scenes)] == [facts_of(scene).triple for scene in scenes]
+    assert captions_of(scenes, "loose") == captions_of(scenes, "loose") != captions_of(scenes)
 
 
 def test_drawings_are_scored_by_their_own_scenes_and_the_floor_by_others():
