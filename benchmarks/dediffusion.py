@@ -275,7 +275,7 @@ def main() -> None:
     parts = ("encoder", "pez", "training", "memory")
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[], help="all unless named")
     parser.add_argument(
-        "--config", type=Path, default=ROOT / "scenes/configs/dediffusion.yaml", help="of the training recipe"
+        "--config", type=Path, default=ROOT / "scenes/configs/dediffusion.yaml", help="of the recipe; its first stage"
     )
     parser.add_argument("--decoder", help="instead of the one that the settings name")
     parser.add_argument(

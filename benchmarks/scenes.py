@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 
-from textlens.scenes.rendering import render
-from textlens.scenes.scene import scene_at
+from textlens.scenes import render, scene_at
 
 
-def per_second(number: int, work: object) -> float:
+def per_second(number: int, work: Callable[[int], object]) -> float:
     start = time.perf_counter()
     for index in range(number):
-        work(index)  # type: ignore[operator]
+        work(index)
     return number / (time.perf_counter() - start)
 
 

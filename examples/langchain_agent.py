@@ -16,8 +16,7 @@ from langchain_core.language_models.fake_chat_models import FakeMessagesListChat
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from PIL import Image
 from textlens.agent.tools.toolkit import TextlensToolkit
-from textlens.scenes.rendering import render
-from textlens.scenes.scene import scene_at
+from textlens.scenes import render, scene_at
 
 
 class ScriptedModel(FakeMessagesListChatModel):

@@ -20,7 +20,17 @@ from ..facts import Score
 from ..scene import held_out, scene_at
 from ..world import COLOURS, NOUNS, Scene, article, phrase
 from .tables import facts_table
-from .testbed import DEFAULT_CLIP, SEED, Keep, by_count, first_scenes, floor_scores, pictures, scores_by_subset, told
+from .testbed import (
+    DEFAULT_CLIP,
+    SEED,
+    Keep,
+    by_count,
+    captions_of,
+    first_scenes,
+    floor_scores,
+    pictures,
+    scores_by_subset,
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ def zero_shot_nouns(clip: Clip, number: int = 1000) -> Accuracy:
 def retrieval(clip: Clip, groups: int = 4, size: int = 256, keep: Keep = lambda _: True) -> float:
     """Image-to-text recall at 1 with descriptive captions among `size` scenes, the mean over `groups` such sets."""
     scenes = first_scenes(groups * size, keep=keep)
-    images, texts = clip.embed_images(pictures(scenes)).split(size), clip.embed_texts(told(scenes)).split(size)
+    images, texts = clip.embed_images(pictures(scenes)).split(size), clip.embed_texts(captions_of(scenes)).split(size)
     hits = [
         (one @ other.T).argmax(1).eq(torch.arange(size, device=one.device))
         for one, other in zip(images, texts, strict=True)

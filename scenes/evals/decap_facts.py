@@ -31,7 +31,7 @@ from ..facts import KINDS, facts_of, parse_facts, score_texts
 from ..source import SceneData
 from ..world import Scene
 from .tables import markdown
-from .testbed import DEFAULT_CLIP, Keep, first_scenes, floor_scores, named_folders, pictures, told
+from .testbed import DEFAULT_CLIP, Keep, captions_of, first_scenes, floor_scores, named_folders, pictures
 
 TEMPERATURES = (1 / 10, 1 / 30, 1 / 60, 1 / 100, 1 / 150, 1 / 300, 1 / 1000)
 SHARES = (0.001, 0.01, 0.1, 1.0)
@@ -64,7 +64,7 @@ class DrawnScenes:
 def draw_scenes(clip: Clip, number: int, keep: Keep = lambda _: True) -> DrawnScenes:
     """The first `number` scenes of the test split for which `keep` holds."""
     scenes = first_scenes(number, keep=keep)
-    return DrawnScenes(scenes, [[text] for text in told(scenes)], clip.embed_images(pictures(scenes)))
+    return DrawnScenes(scenes, [[text] for text in captions_of(scenes)], clip.embed_images(pictures(scenes)))
 
 
 def strategies(decap: Decap, clip: Clip, test: DrawnScenes) -> list[Row]:
@@ -171,7 +171,8 @@ def main(
     typer.echo(table("temperature", temperature_curve(decap, test)) + "\n")
     typer.echo(table("memory size", size_curve(decap, space, test, memory)) + "\n")
     typer.echo(table("other memories", other_memories(decap, space, test, memory)) + "\n")
-    others = [(name, Decap.from_pretrained(path, clip=space)) for name, path in named_folders(variant or []).items()]
+    folders = named_folders(variant or [])
+    others = [(name, Decap.from_pretrained(Path(path), clip=space)) for name, path in folders.items()]
     if others:
         rows = [described(one, test, name, strategy="pd") for name, one in [("this one", decap), *others]]
         typer.echo(table("training", rows) + "\n")

@@ -24,7 +24,7 @@ from ..facts import facts_of
 from ..scene import MAX_OBJECTS, scene_at
 from ..world import NOUNS, Scene
 from .tables import markdown
-from .testbed import DEFAULT_CLIP, first_scenes, pictures, told
+from .testbed import DEFAULT_CLIP, captions_of, first_scenes, pictures
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 TEMPERATURES = (1 / 2, 1 / 6, 1 / 15, 1 / 60)
@@ -63,10 +63,10 @@ def limits(clip: Clip, train: Sequence[Scene], test: Sequence[Scene], memory_siz
     """By name: what is read from a caption's own embedding, from an image's where the probe has seen images with their
     nouns (which DeCap never does), and from projections onto a memory of the first captions, at several temperatures.
     """
-    texts = told(train)
+    texts = captions_of(train)
     captioned, images = embed_texts(texts, clip).float(), clip.embed_images(pictures(test)).float()
     rows = {
-        "a caption's own embedding": probe(captioned, train, embed_texts(told(test), clip).float(), test),
+        "a caption's own embedding": probe(captioned, train, embed_texts(captions_of(test), clip).float(), test),
         "an image's embedding, probe trained on images": probe(
             clip.embed_images(pictures(train)).float(), train, images, test
         ),

@@ -25,7 +25,7 @@ from . import redrawn
 from .coca_facts import shows_held_out
 from .redrawn import MOST_OBJECTS, REDRAWN, Drawer, Figures, Originals, load_originals
 from .tables import facts_table, markdown
-from .testbed import DEFAULT_CLIP, by_count, device, first_scenes, floor_scores, of_others, pictures, told
+from .testbed import DEFAULT_CLIP, by_count, captions_of, device, first_scenes, floor_scores, mismatched, pictures
 from .testbed import scores_by_subset as scored
 
 FEW = f"1-{MOST_OBJECTS} objects"
@@ -82,8 +82,8 @@ def redrawn_rows(written: Sequence[str], originals: Originals, drawer: Drawer) -
     """Drawings from an encoder's texts between those from full captions and those from another image's text."""
     texts = {
         "De-Diffusion": written,
-        "descriptive caption (ceiling)": told(originals.scenes),
-        "another image's text (floor)": of_others(written),
+        "descriptive caption (ceiling)": captions_of(originals.scenes),
+        "another image's text (floor)": mismatched(written),
     }
     return {name: originals.measure(drawer.draw(one, GUIDANCE_SCALE)) for name, one in texts.items()}
 
@@ -117,7 +117,7 @@ def main(
         return
     typer.echo(f"{facts_table(rows)}\n\ntargets, {FEW}: {against_targets(rows[FEW])}")
     typer.echo(f"{written.surviving:.1%} of texts give the same ids when encoded again\n")
-    for text, caption in zip(written.texts[:examples], told(scenes), strict=False):
+    for text, caption in zip(written.texts[:examples], captions_of(scenes), strict=False):
         typer.echo(f"{caption}\n    {text}")
     if decoder:
         table = markdown(["drawn from", *redrawn.COLUMNS], ([name, *redrawn.cells(one)] for name, one in drawn.items()))

@@ -28,7 +28,7 @@ from .dediffusion_facts import DEFAULT_ENCODER, write
 from .reconstruction import numbers
 from .redrawn import MOST_OBJECTS, REDRAWN, Drawer, Figures, Originals, load_originals
 from .tables import markdown
-from .testbed import DEFAULT_CLIP, device, first_scenes, floor_scores, named_folders, of_others, pictures, told
+from .testbed import DEFAULT_CLIP, captions_of, device, first_scenes, floor_scores, mismatched, named_folders, pictures
 
 KINDS = ("noun", "colour", "place", "background", "pair", "triple")
 Redraw = Callable[[Sequence[str]], Figures | None]
@@ -69,9 +69,9 @@ def bounds(encoder: Dediffusion, captioner: CocaCaptioner, scenes: Sequence[Scen
     images = pictures(scenes)
     written = write(encoder, images).texts
     texts = {
-        "descriptive caption (ceiling)": told(scenes),
+        "descriptive caption (ceiling)": captions_of(scenes),
         "CoCa caption (ceiling)": [one.text for one in captioner.describe(images)],
-        "another image's text (floor)": of_others(written),
+        "another image's text (floor)": mismatched(written),
     }
     rows = [Variant(name, None, score_texts(each, scenes), redraw(each), bound=True) for name, each in texts.items()]
     return [*rows, Variant("constant text (floor)", None, floor_scores(scenes), None, bound=True)]
@@ -141,10 +141,8 @@ def main(
     """Compare encoders, or one encoder's texts cut to several lengths, by what they say and what is drawn from them."""
     if plot_out:
         check_output(plot_out)
-    counts, folders = (
-        numbers(tokens, int) if tokens else [],
-        named_folders(encoders or [f"De-Diffusion={DEFAULT_ENCODER}"]),
-    )
+    counts = numbers(tokens, int) if tokens else []
+    folders = named_folders(encoders or [f"De-Diffusion={DEFAULT_ENCODER}"])
     loaded = {name: Dediffusion.from_pretrained(folder, device=device()) for name, folder in folders.items()}
     captioner = CocaCaptioner(Clip.from_pretrained(clip, device=device()))
     drawer = Drawer(Redrawer.from_pretrained(decoder), steps) if decoder else None

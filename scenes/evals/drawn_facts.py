@@ -9,7 +9,6 @@ reach), and the drawings judged by the scenes of other captions (floor).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -25,38 +24,13 @@ from ..facts import Facts, Score, facts_of, parse_facts, score_facts
 from ..world import Scene
 from .probe import load_probe
 from .tables import markdown
-from .testbed import DEFAULT_CLIP, first_scenes, of_others, pictures, told
+from .testbed import DEFAULT_CLIP, captions_of, first_scenes, mismatched, pictures
 
 KINDS = ("noun", "colour", "place", "background", "triple")
 
 Judge = Callable[[Sequence[Image.Image]], list[Facts]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one judge reads in one set of pictures, scored against the scenes they should show."""
-
-    pictures: str
-    judge: str
-    scores: Mapping[str, Score]
-
-
-@dataclass(frozen=True)
-class Captioned:
-    """Test scenes and the captions to draw."""
-
-    scenes: Sequence[Scene]
-    texts: Sequence[str]
-
-    @property
-    def facts(self) -> list[Facts]:
-        return [facts_of(scene) for scene in self.scenes]
-
-
-def captioned_scenes(number: int, style: str = "descriptive") -> Captioned:
-    """The first `number` scenes of the test split, each with a caption."""
-    scenes = first_scenes(number)
-    return Captioned(scenes, told(scenes, style))
+Rows = Mapping[tuple[str, str], Mapping[str, Score]]
+"""Which pictures, and who judges them -> scores of what is read in them against the scenes they should show."""
 
 
 def captioner_judge(clip: Clip) -> Judge:
@@ -79,43 +53,29 @@ def through_autoencoder(redrawer: Redrawer, images: Sequence[Image.Image], batch
 
 def judged(
     sets: Mapping[str, Sequence[Image.Image]], judges: Mapping[str, Judge], true: Sequence[Facts], floor: str
-) -> list[Row]:
-    """A row for each set of pictures and each judge, then the floor: set `floor` scored against the next scene."""
+) -> Rows:
+    """Each set of pictures by each judge, then the floor: set `floor` scored against the next scene."""
     read = {(pictures, judge): judges[judge](images) for pictures, images in sets.items() for judge in judges}
-    rows = [Row(pictures, judge, score_facts(facts, true)) for (pictures, judge), facts in read.items()]
-    others = of_others(true)
-    return rows + [
-        Row("drawn for other captions (floor)", judge, score_facts(read[floor, judge], others)) for judge in judges
-    ]
-
-
-def draw_sets(
-    redrawer: Redrawer, test: Captioned, guidance_scales: Sequence[float], *, steps: int, seed: int, batch_size: int
-) -> dict[str, list[Image.Image]]:
-    """Drawings of all captions by guidance scale, from the same noise."""
-    return {
-        f"drawn, guidance {scale:g}": redrawer.draw(
-            test.texts, guidance_scale=scale, num_inference_steps=steps, seed=seed, batch_size=batch_size
-        )
-        for scale in guidance_scales
-    }
+    others = {("drawn for other captions (floor)", judge): read[floor, judge] for judge in judges}
+    rows = {name: score_facts(facts, true) for name, facts in read.items()}
+    return rows | {name: score_facts(facts, mismatched(true)) for name, facts in others.items()}
 
 
 def evaluate(
-    redrawer: Redrawer, judges: Mapping[str, Judge], test: Captioned, drawn: Mapping[str, Sequence[Image.Image]]
-) -> list[Row]:
+    redrawer: Redrawer, judges: Mapping[str, Judge], scenes: Sequence[Scene], drawn: Mapping[str, list[Image.Image]]
+) -> Rows:
     """All rows: the ceiling, the autoencoder alone, each set of drawings, and the floor from the first of these."""
-    real = pictures(test.scenes, redrawer.image_size)
+    real = pictures(scenes, redrawer.image_size)
     fixed = {"real renders (ceiling)": real, "real, through the autoencoder": through_autoencoder(redrawer, real)}
-    return judged({**fixed, **drawn}, judges, test.facts, floor=next(iter(drawn)))
+    return judged({**fixed, **drawn}, judges, [facts_of(scene) for scene in scenes], floor=next(iter(drawn)))
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Markdown: recall of each kind, in which `triple` is the share of objects right in noun, colour and place."""
-    lines = []
-    for row in rows:
-        recalls = [f"{row.scores[kind].recall:.3f}" for kind in KINDS]
-        lines.append([row.pictures, row.judge, *recalls, f"{row.scores['triple'].f1:.3f}"])
+def table(rows: Rows) -> str:
+    """Recall of each kind, in which `triple` is the share of objects right in noun, colour and place."""
+    lines = (
+        [*name, *(f"{scores[kind].recall:.3f}" for kind in KINDS), f"{scores['triple'].f1:.3f}"]
+        for name, scores in rows.items()
+    )
     return markdown(["pictures", "judge", *KINDS, "triple F1"], lines)
 
 
@@ -134,10 +94,13 @@ def main(
     judges = {"CoCa captioner": captioner_judge(Clip.from_pretrained(clip))}
     if probe:
         judges["probe"] = load_probe(probe).facts
-    redrawer, test = Redrawer.from_pretrained(decoder), captioned_scenes(number, style)
-    scales = guidance or [GUIDANCE_SCALE]
-    drawn = draw_sets(redrawer, test, scales, steps=steps, seed=seed, batch_size=batch_size)
-    typer.echo(table(evaluate(redrawer, judges, test, drawn)))
+    redrawer, scenes = Redrawer.from_pretrained(decoder), first_scenes(number)
+    texts, settings = captions_of(scenes, style), {"num_inference_steps": steps, "seed": seed, "batch_size": batch_size}
+    drawn = {
+        f"drawn, guidance {scale:g}": redrawer.draw(texts, guidance_scale=scale, **settings)
+        for scale in guidance or [GUIDANCE_SCALE]
+    }
+    typer.echo(table(evaluate(redrawer, judges, scenes, drawn)))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from ..questions import Question, questions
 from ..scene import scene_at, scene_rng
 from ..world import COLOURS, NOUNS, Scene, phrase, plural
 from .tables import markdown
-from .testbed import SEED, pictures, told
+from .testbed import SEED, captions_of, pictures
 
 NUM_FEWSHOT = 4
 Complete = Callable[[Sequence[str]], Sequence[str]]
@@ -109,7 +109,7 @@ def score(name: str, asked: Sequence[Asked], answers: Sequence[str | None]) -> R
 
 def true_captions(scenes: Sequence[Scene]) -> list[tuple[Context, ...]]:
     """The descriptive caption: all that is true of a scene."""
-    return [(Context(text),) for text in told(scenes)]
+    return [(Context(text),) for text in captions_of(scenes)]
 
 
 def no_context(scenes: Sequence[Scene]) -> list[tuple[Context, ...]]:

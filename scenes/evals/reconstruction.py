@@ -26,7 +26,7 @@ from .dediffusion_facts import DEFAULT_ENCODER, write
 from .drawn_facts import through_autoencoder
 from .redrawn import MOST_OBJECTS, REDRAWN, Drawer, Figures, Originals, load_originals
 from .tables import markdown
-from .testbed import DEFAULT_CLIP, device, first_scenes, of_others, pictures, told
+from .testbed import DEFAULT_CLIP, captions_of, device, first_scenes, mismatched, pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,10 +63,10 @@ def sources(encoder: Dediffusion, originals: Originals) -> dict[str, list[str]]:
     typical = int((originals.embeddings @ originals.embeddings.mean(0)).argmax())
     return {
         "De-Diffusion": written,
-        "short caption": told(originals.scenes, "short"),
-        "descriptive caption": told(originals.scenes),
+        "short caption": captions_of(originals.scenes, "short"),
+        "descriptive caption": captions_of(originals.scenes),
         "CoCa caption": [one.text for one in CocaCaptioner(originals.clip).describe(originals.images)],
-        "another image's text (floor)": of_others(written),
+        "another image's text (floor)": mismatched(written),
         "the most typical image's text (floor)": [written[typical]] * len(written),
     }
 

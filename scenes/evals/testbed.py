@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count, islice
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -41,14 +40,14 @@ def pictures(scenes: Sequence[Scene], size: int = 64) -> list[Image.Image]:
     return [Image.fromarray(render(scene, size)) for scene in scenes]
 
 
-def told(scenes: Sequence[Scene], style: str = "descriptive") -> list[str]:
-    """A caption of each scene."""
+def captions_of(scenes: Sequence[Scene], style: str = "descriptive") -> list[str]:
+    """A caption of each scene, the same each time."""
     rng = random.Random(SEED)
     return [captions(scene, style, rng) for scene in scenes]
 
 
-def of_others(items: Sequence[Item]) -> list[Item]:
-    """Each item in the place of the one before it: a floor."""
+def mismatched(items: Sequence[Item]) -> list[Item]:
+    """Each item moved to the one before: texts of other images, a floor."""
     return [*items[1:], *items[:1]]
 
 
@@ -77,9 +76,9 @@ def floor_scores(scenes: Sequence[Scene]) -> dict[str, Score]:
     return constant_text_floor([facts_of(scene) for scene in scenes])
 
 
-def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
-    """["NAME=FOLDER", ...] -> {name: folder}."""
+def named_folders(arguments: Sequence[str]) -> dict[str, str]:
+    """["NAME=FOLDER", ...] -> {name: folder or hub id}."""
     pairs = [argument.partition("=") for argument in arguments]
     if bad := [whole for whole, (name, _, folder) in zip(arguments, pairs, strict=True) if not (name and folder)]:
         raise InputError(f"got {bad[0]!r}; expected NAME=FOLDER")
-    return {name: Path(folder) for name, _, folder in pairs}
+    return {name: folder for name, _, folder in pairs}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 
 from ...prompting.templates import Context, context_label
 from ..captions import COUNT_WORDS, STYLES, captions
@@ -32,43 +32,29 @@ Classes = dict[str, dict[str, list[int]]]
 """Attribute -> class -> numbers of the scenes in it."""
 
 
-@dataclass(frozen=True)
 class Pool:
     """The scenes 0 … `scenes` - 1 of a split, and texts of encoders about some of them."""
 
-    split: str
-    scenes: int
-    encoder_texts: EncoderTexts = field(default_factory=dict, repr=False)
+    def __init__(self, split: str, scenes: int, encoder_texts: EncoderTexts | None = None) -> None:
+        self.split, self.scenes, self.encoder_texts = split, scenes, encoder_texts or {}
+        self.encoders = frozenset(name for texts in self.encoder_texts.values() for name in texts)
+        self.numbers, self.classes = cache(self._numbers), cache(self._classes)
 
-    @cached_property
-    def encoders(self) -> frozenset[str]:
-        return frozenset(name for texts in self.encoder_texts.values() for name in texts)
-
-    @cached_property
-    def _numbers(self) -> dict[frozenset[str], Sequence[int]]:
-        return {frozenset(): range(self.scenes)}
-
-    @cached_property
-    def _classes(self) -> dict[frozenset[str], Classes]:
-        return {}
-
-    def numbers(self, encoders: frozenset[str]) -> Sequence[int]:
+    def _numbers(self, encoders: frozenset[str]) -> Sequence[int]:
         """The scenes of which all these encoders have written."""
-        if encoders not in self._numbers:
-            self._numbers[encoders] = [number for number, texts in self.encoder_texts.items() if encoders <= set(texts)]
-        return self._numbers[encoders]
+        if not encoders:
+            return range(self.scenes)
+        return [number for number, texts in self.encoder_texts.items() if encoders <= set(texts)]
 
-    def classes(self, encoders: frozenset[str]) -> Classes:
+    def _classes(self, encoders: frozenset[str]) -> Classes:
         """The first of these scenes by class."""
-        if encoders not in self._classes:
-            found: Classes = {attribute: {} for attribute in ATTRIBUTES}
-            for number in self.numbers(encoders)[:_SORTED]:
-                scene = scene_at(number, self.split)
-                for attribute, class_of in ATTRIBUTES.items():
-                    if value := class_of(scene):
-                        found[attribute].setdefault(value, []).append(number)
-            self._classes[encoders] = found
-        return self._classes[encoders]
+        found: Classes = {attribute: {} for attribute in ATTRIBUTES}
+        for number in self.numbers(encoders)[:_SORTED]:
+            scene = scene_at(number, self.split)
+            for attribute, class_of in ATTRIBUTES.items():
+                if value := class_of(scene):
+                    found[attribute].setdefault(value, []).append(number)
+        return found
 
 
 @dataclass(frozen=True)

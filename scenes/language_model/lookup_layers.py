@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 OFFSETS = (1, 2, 3, 4)  # how many tokens away a neighbour may stand
 ASKED = 5  # how many tokens before its answer a question's last word stands: "star", "?", "\n", "Short", "answer", ":"
 LOOKUP_LAYERS = 2
-_LOOKED_BACK = (ASKED, *OFFSETS)  # a previous-token head for each
+_PREVIOUS_OFFSETS = (ASKED, *OFFSETS)  # a previous-token head for each
 _PREVIOUS = 45.0  # logit of the token that a previous-token head looks for
 _MATCH = 30.0  # logit of a token that is the same
 _APART = 12.0  # how much lower it is in the question itself
@@ -81,8 +81,8 @@ def add_lookup_layers(llama: LlamaForCausalLM, counts: Tensor, seed: int = 0) ->
         attention = layer.self_attn
         for module in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, layer.mlp.down_proj):
             module.weight.zero_()
-    _look_back(grown.model.layers[0].self_attn, directions)
-    _look_up(grown.model.layers[1].self_attn, directions, grown.config.max_position_embeddings)
+    _previous_token_heads(grown.model.layers[0].self_attn, directions)
+    _induction_heads(grown.model.layers[1].self_attn, directions, grown.config.max_position_embeddings)
     return grown
 
 
@@ -112,11 +112,11 @@ def _directions(llama: LlamaForCausalLM, counts: Tensor, seed: int) -> _Directio
     turns = base ** (-torch.arange(dim // 2) / (dim // 2))
     slow = (torch.cat([turns, turns]) < _SLOW).nonzero().flatten()
     kept = len(slow)
-    least = 1 + len(_LOOKED_BACK) * kept + max(kept, dim)
-    if heads < len(_LOOKED_BACK) or config.num_key_value_heads != heads or width < least:
+    least = 1 + len(_PREVIOUS_OFFSETS) * kept + max(kept, dim)
+    if heads < len(_PREVIOUS_OFFSETS) or config.num_key_value_heads != heads or width < least:
         raise InputError(
             f"{heads} heads ({config.num_key_value_heads} of keys) over a width of {width} are too few for lookup "
-            f"layers; expected at least {len(_LOOKED_BACK)}, each with its own keys, over a width of {least}"
+            f"layers; expected at least {len(_PREVIOUS_OFFSETS)}, each with its own keys, over a width of {least}"
         )
     embeddings, share = llama.model.embed_tokens.weight.float().cpu(), counts.clamp(max=_OFTEN) * (counts >= _SELDOM)
     share = (share / share.sum())[:, None]
@@ -125,8 +125,8 @@ def _directions(llama: LlamaForCausalLM, counts: Tensor, seed: int) -> _Directio
     axes = torch.linalg.eigh(tokens.T @ (tokens * share)).eigenvectors
     # embeddings vary least along the first axes: one that all tokens share, from which heads tell positions, whatever
     # stands there, then rooms where neighbours are kept; a token is known by the axes that are left
-    shared, content = axes[:, 0], axes[:, 1 + len(_LOOKED_BACK) * kept :]
-    rooms = {offset: axes[:, 1 + i * kept : 1 + (i + 1) * kept] for i, offset in enumerate(_LOOKED_BACK)}
+    shared, content = axes[:, 0], axes[:, 1 + len(_PREVIOUS_OFFSETS) * kept :]
+    rooms = {offset: axes[:, 1 + i * kept : 1 + (i + 1) * kept] for i, offset in enumerate(_PREVIOUS_OFFSETS)}
     tokens = _normalized(_normalized(tokens @ content @ content.T) + _SHARED * shared)
     generator = torch.Generator().manual_seed(seed)
     name = _names(tokens @ content, share[:, 0], kept, generator) @ content.T
@@ -134,17 +134,17 @@ def _directions(llama: LlamaForCausalLM, counts: Tensor, seed: int) -> _Directio
     return _Directions(turns, slow, size, tokens, shared / (tokens @ shared).mean(), rooms, name, copied)
 
 
-def _look_back(attention: LlamaAttention, to: _Directions) -> None:
+def _previous_token_heads(attention: LlamaAttention, to: _Directions) -> None:
     """Write into each token, room by room, what stood before it."""
     dim, kept, weights = attention.head_dim, len(to.slow), torch.tensor(_PAIRS[: attention.head_dim // 2])
-    for head, offset in enumerate(_LOOKED_BACK):
+    for head, offset in enumerate(_PREVIOUS_OFFSETS):
         peak = torch.polar(_PREVIOUS * weights / weights.sum(), -offset * to.turns[: len(weights)])
         _prefer(attention, head, peak, to.constant)
         rows = slice(head * dim, head * dim + kept)
         attention.v_proj.weight[rows], attention.o_proj.weight[:, rows] = to.name, _ROOM * to.size * to.rooms[offset]
 
 
-def _look_up(attention: LlamaAttention, to: _Directions, length: int) -> None:
+def _induction_heads(attention: LlamaAttention, to: _Directions, length: int) -> None:
     """Go to where the word that was asked for stands elsewhere. length: the most tokens of a text."""
     dim, kept, width = attention.head_dim, len(to.slow), len(to.constant)
     alike = (_MATCH * dim**0.5 / kept) ** 0.5
