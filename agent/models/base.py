@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from ...encoders.registry import WEIGHTS
-from ...errors import InputError, unsendable
+from ...errors import InputError, encoding_error
 
 DEFAULT_LANGUAGE_MODEL = "tiny"
 
@@ -71,7 +71,7 @@ class LanguageModel(Protocol):
 
         stop: the text ends before the first of these. choices: the text is exactly one of these; `max_tokens` then
         plays no part. A prompt that fails has a `Completion` with its error, and loses no other.
-        Raises `InputError` for settings that no model could follow, such as a choice that is `unsendable`.
+        Raises `InputError` for settings that no model could follow, such as a choice that cannot be encoded.
         """
         ...
 
@@ -88,7 +88,7 @@ class CountsTokens(Protocol):
     def count_tokens(self, text: str) -> int:
         """The length of a prompt, with the special tokens that the model puts around it.
 
-        Raises `InputError` for a text that is `unsendable`.
+        Raises `InputError` for a text that cannot be encoded.
         """
         ...
 
@@ -113,7 +113,7 @@ class Request:
         if not all(self.stop):
             raise InputError("a stop mark is empty; expected texts of one character or more")
         for text in (*self.stop, *(self.choices or ())):
-            if reason := unsendable(text, "a stop mark or choice"):
+            if reason := encoding_error(text, "a stop mark or choice"):
                 raise InputError(reason)
         if self.choices is not None and (
             not self.choices or not all(self.choices) or len(set(self.choices)) < len(self.choices)

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from ...errors import InputError, TextlensError, unsendable
+from ...errors import InputError, TextlensError, encoding_error
 from .base import Completion, Request
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class ServerModel:
             pool.shutdown(cancel_futures=True)
 
     def _complete(self, prompt: str, parameters: dict[str, Any], request: Request) -> Completion:
-        if reason := unsendable(prompt):
+        if reason := encoding_error(prompt):
             return Completion.failed(reason, prompt, parameters)
         try:
             return self._retried(lambda: self._send(prompt, parameters, request))
@@ -140,9 +140,9 @@ class ServerModel:
         return self._context_length
 
     def count_tokens(self, text: str) -> int:
-        """By vLLM's own tokenizer, special tokens included. Raises `InputError` for a text that is `unsendable`,
+        """By vLLM's own tokenizer, special tokens included. Raises `InputError` for a text that cannot be encoded,
         `ServiceError` where the server does not count."""
-        if reason := unsendable(text):
+        if reason := encoding_error(text):
             raise InputError(reason)
         count, _ = self._retried(lambda: self._tokenized(text))
         return count

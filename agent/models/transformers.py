@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...encoders.saved_models import shortened
-from ...errors import InputError, unsendable
+from ...errors import InputError, encoding_error
 from .base import Completion, Request
 from .cached_batch import CachedBatch, CachedModel, Prefix, shared_length
 
@@ -78,8 +78,8 @@ class InProcessModel:
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def count_tokens(self, text: str) -> int:
-        """The length of a prompt, special tokens included. Raises `InputError` for a text that is `unsendable`."""
-        if reason := unsendable(text, "the text"):  # the tokenizer's own error says nothing
+        """The length of a prompt, special tokens included. Raises `InputError` for a text that cannot be encoded."""
+        if reason := encoding_error(text, "the text"):  # the tokenizer's own error says nothing
             raise InputError(reason)
         return len(self._encode(text))
 
@@ -99,7 +99,7 @@ class InProcessModel:
         first stop mark behind it, so that a choice that begins another is no likelier for being shorter.
         """
         request = Request.of(max_tokens, stop, temperature, seed, choices)
-        encoded = [[] if unsendable(prompt) else self._encode(prompt) for prompt in prompts]
+        encoded = [[] if encoding_error(prompt) else self._encode(prompt) for prompt in prompts]
         reserve = self._longest_choice(request) if request.choices else max_tokens
         refused = (self._refused(prompts[i], ids, reserve, request) for i, ids in enumerate(encoded))
         done = dict(enumerate(refused))
@@ -125,7 +125,7 @@ class InProcessModel:
         limit, error = self.context_length, None
         if not ids:
             error = (
-                unsendable(prompt) or "the prompt is empty, and the tokenizer has no begin token; expected some text"
+                encoding_error(prompt) or "the prompt is empty, and the tokenizer has no begin token; expected some text"
             )
         elif limit is not None and len(ids) + reserve > limit:
             error = (

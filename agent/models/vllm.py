@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError, unsendable
+from ...errors import InputError, encoding_error
 from .base import Completion, Request
 
 _LARGEST_SEED = 2**63 - 1  # a larger one breaks the engine
@@ -57,7 +57,7 @@ class VllmEngine:
     ) -> list[Completion]:
         """One completion per prompt, in their order; see `LanguageModel`."""
         request = Request.of(max_tokens, stop, temperature, seed, choices)
-        encoded = [[] if unsendable(prompt) else self._encode(prompt) for prompt in prompts]
+        encoded = [[] if encoding_error(prompt) else self._encode(prompt) for prompt in prompts]
         # vLLM refuses a whole batch for one prompt that it cannot take.
         outcomes: list[Any] = [
             self._refusal(prompt, len(ids), request) for prompt, ids in zip(prompts, encoded, strict=True)
@@ -99,7 +99,7 @@ class VllmEngine:
         """Why a prompt of `length` tokens cannot be taken; None where it can."""
         limit, room = self.context_length, request.longest_answer
         if not length:
-            return unsendable(prompt) or "the prompt is empty, and the tokenizer has no begin token; expected some text"
+            return encoding_error(prompt) or "the prompt is empty, and the tokenizer has no begin token; expected some text"
         if limit is not None and length + room > limit:
             return f"the prompt takes {length} tokens and the answer up to {room}, but {self.spec} holds {limit}"
         return f"seed is {request.seed}; vLLM takes up to {_LARGEST_SEED}" if request.seed > _LARGEST_SEED else None
@@ -110,8 +110,8 @@ class VllmEngine:
         return int(self.engine.llm_engine.model_config.max_model_len)
 
     def count_tokens(self, text: str) -> int:
-        """The length of a prompt, special tokens included. Raises `InputError` for a text that is `unsendable`."""
-        if reason := unsendable(text, "the text"):  # the tokenizer's own error says nothing
+        """The length of a prompt, special tokens included. Raises `InputError` for a text that cannot be encoded."""
+        if reason := encoding_error(text, "the text"):  # the tokenizer's own error says nothing
             raise InputError(reason)
         return len(self._encode(text))
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-from ...errors import InputError, unsendable
+from ...errors import InputError, encoding_error
 from ...progress import progress_bar
 from ..registry import WEIGHTS
 from .stable_diffusion import load_pipeline
@@ -61,13 +61,13 @@ class Redrawer:
 
         guidance_scale: 1 draws by the text alone, more than 1 away from what would be drawn without it (Ho & Salimans
         2022, arXiv 2207.12598). The noise of image i follows from `seed` and i alone, whatever the batch and device.
-        Raises `InputError` for settings out of range, and for a text that is `unsendable`.
+        Raises `InputError` for settings out of range, and for a text that cannot be encoded.
         """
         if isinstance(texts, str):
             raise InputError(f"got one text, {texts[:40]!r}; expected a list of texts")
         self._check(guidance_scale, num_inference_steps, seed, batch_size)
         for text in texts:
-            if reason := unsendable(text, "the text"):  # the tokenizer's own error says nothing
+            if reason := encoding_error(text, "the text"):  # the tokenizer's own error says nothing
                 raise InputError(reason)
         images: list[Image] = []
         with progress_bar("steps") as bar:

@@ -15,7 +15,7 @@ from textlens.agent.models.base import (
     Request,
     load_language_model,
 )
-from textlens.errors import InputError, unsendable
+from textlens.errors import InputError, encoding_error
 
 
 @pytest.mark.parametrize("spec", ["gpt", "tiny:folder", "hf", "hf:", "vllm", "", "ftp://a/v1"])
@@ -63,10 +63,10 @@ def test_settings_no_model_can_follow_are_refused(changed, message):
 
 
 def test_only_half_a_surrogate_pair_cannot_be_sent():
-    assert unsendable("") is None
-    assert unsendable("\x00\ufffd é 🐱") is None
-    assert unsendable("\ud7ff\ue000") is None  # the neighbours of the surrogates
-    message = unsendable("🐱 a\ud83d\ude00")
+    assert encoding_error("") is None
+    assert encoding_error("\x00\ufffd é 🐱") is None
+    assert encoding_error("\ud7ff\ue000") is None  # the neighbours of the surrogates
+    message = encoding_error("🐱 a\ud83d\ude00")
     assert "the prompt cannot be sent: character 4, '\\ud83d'," in message
     assert message.isascii()
 
@@ -123,7 +123,7 @@ def test_a_prompt_that_cannot_be_sent_is_not_tried():
 
     model = ServerModel.from_spec("http://127.0.0.1:9/v1#some")  # nobody listens, and no retry is waited for
     (made,) = model.complete(["a red \ud83d"], max_tokens=2, temperature=0.0, seed=0)
-    assert made.error == unsendable("a red \ud83d")
+    assert made.error == encoding_error("a red \ud83d")
     assert (made.prompt, made.finish_reason) == ("a red \ud83d", "error")
 
 
