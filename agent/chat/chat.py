@@ -16,7 +16,7 @@ from ..tools.image_access import ImageAccess
 from ..tools.image_store import ImageStore
 from ..tools.output_folder import OutputFolder
 from ..tools.tool_models import ToolModels
-from .chat_terminal import Terminal
+from .terminal import Terminal
 from .conversation import Conversation, service_errors
 
 if TYPE_CHECKING:

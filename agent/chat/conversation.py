@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import TextlensError
 from ..models.server import ServiceError, api_key, line_without
-from .chat_terminal import Terminal
+from .terminal import Terminal
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware

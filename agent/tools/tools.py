@@ -22,7 +22,7 @@ from ...prompting.rewrites import FLAGS
 from ...prompting.sanitize import clean, quoted
 from ..reader.upsampler import upsample
 from .output_folder import OutputFolder
-from .tool_base import ImageTool, Result, TextlensTool, recoverable, with_notes
+from .base import ImageTool, Result, TextlensTool, recoverable, with_notes
 
 _IMAGE = "The image: its id, such as image-1; or a path below the allowed folders, such as trip/cat.png; or a data URL."
 _LARGEST_SEED = 2**31 - 1  # what every server takes
