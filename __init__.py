@@ -17,7 +17,7 @@ _PUBLIC = {
     "load_encoder": ".encoders.registry",
     "load_image": ".encoders.images",
     "load_images": ".encoders.images",
-    "load_language_model": ".agent.models.base",
+    "load_language_model": ".agent.models.registry",
     "parse_facts": ".scenes.facts",
     "render": ".scenes.scene",
 }

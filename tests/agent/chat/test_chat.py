@@ -21,8 +21,8 @@ from langchain_core.messages import AIMessage, ToolMessage
 from PIL import Image
 from rich.console import Console
 from textlens.agent.chat.chat import build_agent, chat, chat_model, system_prompt
-from textlens.agent.chat.terminal import Terminal, printable
 from textlens.agent.chat.conversation import MAX_STEPS, Conversation
+from textlens.agent.chat.terminal import Terminal, printable
 from textlens.agent.models.server import ServiceError
 from textlens.agent.tools.tool_models import ToolModels
 from textlens.agent.tools.toolkit import TextlensToolkit
