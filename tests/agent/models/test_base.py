@@ -17,10 +17,10 @@ from textlens.errors import InputError, encoding_error
         ({"temperature": -1.0}, "temperature is -1"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"seed": -1}, "seed is -1"),
-        ({"stop": [""]}, "stop mark is empty"),
+        ({"stop": [""]}, "stop string is empty"),
         ({"stop": "$"}, "lists of texts"),
-        ({"stop": ["$", "\ud83d"]}, "stop mark or choice cannot be sent"),
-        ({"choices": ["yes", "no\udfff"]}, "stop mark or choice cannot be sent"),
+        ({"stop": ["$", "\ud83d"]}, "stop string or choice cannot be sent"),
+        ({"choices": ["yes", "no\udfff"]}, "stop string or choice cannot be sent"),
         ({"choices": []}, "choices are"),
         ({"choices": ["a", "a"]}, "choices are"),
         ({"choices": ["a", ""]}, "choices are"),
@@ -47,9 +47,9 @@ def test_the_first_stop_mark_in_the_text_ends_it():
     assert request.before_stop("yes") is None
 
 
-def test_a_choice_always_fits_into_its_longest_answer():
-    assert Request.of(1, [], 0.0, 0, ["a", "né"]).longest_answer == 4
-    assert Request.of(7, [], 0.0, 0, None).longest_answer == 7
+def test_max_answer_tokens_are_enough_for_every_choice():
+    assert Request.of(1, [], 0.0, 0, ["a", "né"]).max_answer_tokens == 4
+    assert Request.of(7, [], 0.0, 0, None).max_answer_tokens == 7
 
 
 def test_a_completion_marks_what_was_cut_off_and_what_failed():

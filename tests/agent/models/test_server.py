@@ -33,7 +33,7 @@ def test_a_prompt_that_cannot_be_sent_is_not_tried():
 def test_a_server_that_is_not_there_gives_an_error_per_prompt_without_the_key(monkeypatch):
     monkeypatch.setenv(API_KEY, "a-secret-key")
     monkeypatch.setattr(os, "environ", {**os.environ, "NO_PROXY": "*", "no_proxy": "*"})
-    settings = ServerSettings(attempts=2, backoff_seconds=0.01, max_backoff_seconds=0.02, timeout_seconds=2)
+    settings = ServerSettings(attempts=2, timeout_seconds=2)
     model = ServerModel.from_spec("http://127.0.0.1:9/v1#some", settings=settings)  # the discard port: nobody listens
     made = model.complete(["one", "two"], max_tokens=2, temperature=0.0, seed=0)
     assert [one.prompt for one in made] == ["one", "two"]
