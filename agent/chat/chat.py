@@ -44,7 +44,9 @@ def chat(
     llm: "http://HOST:PORT/v1#MODEL", a chat model that calls tools. reader: the tools' language model.
     output_folder: where drawings may be saved. Raises `InputError` for wrong images and settings.
     """
-    names = images_to_names(images)
+    names = expand_images(images)
+    if not 0 < len(names) <= MAX_IMAGES:
+        raise InputError(f"got {len(names)} images; expected 1 to {MAX_IMAGES} to talk about")
     store = ImageStore()
     ids = {store.add(name, allow_network=allow_network): name for name in names}
     output = OutputFolder(output_folder) if output_folder else None
@@ -66,14 +68,6 @@ def chat(
             return conversation.failed, conversation.total
 
 
-def images_to_names(images: Sequence[str]) -> list[str]:
-    """The images of files, folders, globs and URLs. Raises `InputError` for none or too many."""
-    names = expand_images(images)
-    if not 0 < len(names) <= MAX_IMAGES:
-        raise InputError(f"got {len(names)} images; expected 1 to {MAX_IMAGES} to talk about")
-    return names
-
-
 def chat_model(spec: str) -> BaseChatModel:
     """The chat model of "http://HOST:PORT/v1#MODEL"; without "#MODEL" the only one that the server lists.
 
@@ -86,7 +80,7 @@ def chat_model(spec: str) -> BaseChatModel:
             "model that calls tools"
         )
     server = ServerModel.from_spec(spec)
-    name = server.model
+    name = server.model  # before the slow imports
     from langchain_openai import ChatOpenAI
     from openai import DefaultAsyncHttpxClient
     from pydantic import SecretStr

@@ -159,6 +159,5 @@ def shared_length(prompts: Sequence[list[int]]) -> int:
     if len(prompts) < 2:
         return 0
     first, last = min(prompts), max(prompts)  # in lexicographic order these two differ first
-    limit = min(map(len, prompts)) - 1
-    same = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
-    return max(0, min(limit, next(same, limit)))
+    limit = min(len(first), len(last)) - 1
+    return next((i for i in range(limit) if first[i] != last[i]), limit)

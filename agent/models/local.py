@@ -41,11 +41,9 @@ class LocalModel(ABC):
         reserve = self._max_answer_tokens(request)
         errors = [self._prompt_error(prompt, len(ids), reserve) for prompt, ids in zip(prompts, encoded, strict=True)]
         valid = [i for i, error in enumerate(errors) if error is None]
-        generated = iter(self._generate([prompts[i] for i in valid], [encoded[i] for i in valid], request))
+        completions = iter(self._generate([prompts[i] for i in valid], [encoded[i] for i in valid], request))
         return [
-            next(generated)
-            if error is None
-            else Completion.failed(error, prompt, request.parameters, prompt_tokens=len(ids))
+            Completion.failed(error, prompt, request.parameters, prompt_tokens=len(ids)) if error else next(completions)
             for prompt, ids, error in zip(prompts, encoded, errors, strict=True)
         ]
 
@@ -66,9 +64,7 @@ class LocalModel(ABC):
         """Why a prompt of `length` tokens cannot be completed; None if it can."""
         limit = self.context_length
         if not length:
-            return encoding_error(prompt) or (
-                "the prompt is empty, and the tokenizer has no begin token; expected some text"
-            )
+            return encoding_error(prompt) or "the prompt is empty, and the model has no begin token; expected some text"
         if limit is not None and length + reserve > limit:
             return (
                 f"the prompt takes {length} tokens and the answer up to {reserve}, but {self.spec} holds {limit}; "

@@ -5,12 +5,12 @@ The API key is TEXTLENS_API_KEY, never another program's: the server may be anyb
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -96,19 +96,22 @@ class ServerModel:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    @cached_property
+    @property
     def model(self) -> str:
         """The model's name on the server. Raises `ServiceError` if it lists several."""
-        if self._name:
-            return self._name
-        with self._service_errors():
-            names = [model.id for model in self._client.models.list().data]
-        if len(names) > 1:
-            raise ServiceError(
-                f"{self.base_url} serves {len(names)} models: {', '.join(names[:8])}; name one of them, as in "
-                f"{self.base_url}#{names[0]}"
-            )
-        return names[0]
+        return self._model_name(self._client)
+
+    def _model_name(self, client: OpenAI) -> str:
+        if self._name is None:
+            with self._service_errors():
+                names = [model.id for model in client.models.list().data]
+            if len(names) > 1:
+                raise ServiceError(
+                    f"{self.base_url} serves {len(names)} models: {', '.join(names[:8])}; name one of them, as in "
+                    f"{self.base_url}#{names[0]}"
+                )
+            self._name = names[0]
+        return self._name
 
     @property
     def context_length(self) -> int | None:
@@ -128,9 +131,10 @@ class ServerModel:
 
     def _tokenize(self, text: str, **options: Any) -> dict[str, Any]:
         url = f"{self.base_url.rstrip('/').removesuffix('/v1')}/tokenize"
-        body = {"model": self.model, "prompt": text}
+        client = self._client.with_options(**options)
+        body = {"model": self._model_name(client), "prompt": text}
         with self._service_errors():
-            return self._client.with_options(**options).post(url, body=body, cast_to=dict[str, Any])
+            return dict(json.loads(client.post(url, body=body, cast_to=str)))  # whatever its content type
 
     def _complete(self, prompt: str, parameters: dict[str, Any], request: Request) -> Completion:
         if reason := encoding_error(prompt):

@@ -52,12 +52,18 @@ class VllmEngine(LocalModel):
 
     def _generate(self, prompts: list[str], encoded: list[list[int]], request: Request) -> list[Completion]:
         outputs = self._outputs(encoded, request)
-        return [
-            Completion.failed(outputs, prompt, request.parameters, prompt_tokens=len(ids))
-            if isinstance(outputs, str)
-            else _completion(outputs[i], prompt, len(ids), request)
-            for i, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True))
-        ]
+        completions = []
+        for i, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True)):
+            if isinstance(outputs, str):
+                completions.append(Completion.failed(outputs, prompt, request.parameters, prompt_tokens=len(ids)))
+                continue
+            output, error = outputs[i].outputs[0], None
+            if request.choices is not None and output.text not in request.choices:
+                error = f"vLLM wrote {output.text[:80]!r}, which is none of the choices"
+            reason = "error" if error else output.finish_reason or "stop"
+            written = len(output.token_ids)
+            completions.append(Completion(output.text, reason, len(ids), written, prompt, request.parameters, error))
+        return completions
 
     def _outputs(self, encoded: list[list[int]], request: Request) -> list[Any] | str:
         """vLLM's outputs, or the error of the whole batch.
@@ -86,11 +92,3 @@ class VllmEngine(LocalModel):
             if not isinstance(error, ValueError | VLLMClientError):
                 self._failure = message
             return message
-
-
-def _completion(output: Any, prompt: str, prompt_tokens: int, request: Request) -> Completion:
-    first, error = output.outputs[0], None
-    if request.choices is not None and first.text not in request.choices:
-        error = f"vLLM wrote {first.text[:80]!r}, which is none of the choices"
-    reason = "error" if error else first.finish_reason or "stop"
-    return Completion(first.text, reason, prompt_tokens, len(first.token_ids), prompt, request.parameters, error)

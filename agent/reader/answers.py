@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...encoders.base import Description
@@ -54,12 +54,4 @@ class Upsampling:
 
     def as_json(self) -> dict[str, Any]:
         """The line of `textlens upsample --json`."""
-        made = self.upsampled
-        return {
-            "original": made.original,
-            "prompt": made.prompt,
-            "added": list(made.added),
-            "changed": list(made.changed),
-            "flags": list(made.flags),
-            "error": made.error,
-        }
+        return asdict(self.upsampled)

@@ -63,35 +63,28 @@ class Describer:
     def describe(self, images: Sequence[ImageSource]) -> list[Described]:
         """The descriptions of each image, in order. A bad image has its error and loses no other."""
         loading = load_images(images, limits=self._limits, allow_network=self._allow_network, ahead=self.batch_size)
-        return list(self._batches(loading))
-
-    def _batches(self, loading: Iterator[LoadedImage]) -> Iterator[Described]:
+        described: list[Described] = []
         while batch := list(islice(loading, self.batch_size)):
-            keys = [_key(one.image) if one.image else "" for one in batch]
-            known = {key: self._cache[key] for key in keys if key in self._cache}
-            new = {key: one.image for key, one in zip(keys, batch, strict=True) if one.image and key not in known}
-            errors = self._describe_new(new, known)
-            for key, one in zip(keys, batch, strict=True):
-                error = one.error or errors.get(key)
-                yield Described(one.name, () if error else known[key], error)
-            for key in keys:
-                if key in known:
-                    self._keep(key, known[key])
+            described += self._describe_batch(batch)
+        return described
 
-    def _describe_new(
-        self, images: Mapping[str, Image.Image], known: dict[str, tuple[Description, ...]]
-    ) -> dict[str, str]:
-        """Adds the descriptions of `images` (key -> image) to `known`; returns the errors of the others."""
-        rows = describe_stream(list(images.values()), self.encoders, batch_size=self.batch_size) if images else iter(())
+    def _describe_batch(self, batch: list[LoadedImage]) -> Iterator[Described]:
+        keys = [_key(one.image) if one.image else "" for one in batch]
+        known = {key: self._cache[key] for key in keys if key in self._cache}
+        new = {key: one.image for key, one in zip(keys, batch, strict=True) if one.image and key not in known}
         errors: dict[str, str] = {}
-        for key in images:
+        rows = describe_stream(list(new.values()), self.encoders, batch_size=self.batch_size)
+        for key in new:
             results = list(islice(rows, len(self.encoders)))
-            messages = [row.error for row in results if row.error]
-            if messages:
+            if messages := [row.error for row in results if row.error]:
                 errors[key] = "; ".join(messages)
             else:
                 known[key] = tuple(row.description for row in results if row.description)
-        return errors
+        for key, one in zip(keys, batch, strict=True):
+            if key in known:
+                self._keep(key, known[key])
+            error = one.error or errors.get(key)
+            yield Described(one.name, () if error else known[key], error)
 
     def _keep(self, key: str, descriptions: tuple[Description, ...]) -> None:
         self._cache[key] = descriptions

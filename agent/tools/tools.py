@@ -135,15 +135,14 @@ class RecreateImage(ImageTool):
         side_by_side: bool = False,
         seed: int = 0,
     ) -> Result:
-        output = self._checked_output(file_name)
+        if file_name:
+            with recoverable():
+                self._output().check(file_name)  # before drawing
         if bool(image) == bool(text):  # models fill what they leave out with empty strings
             raise ToolException("expected either an image or a text to draw")
         opened = self.open(image) if image else None
-        settings: dict[str, Any] = {
-            "guidance_scale": self.guidance_scale,
-            "num_inference_steps": self.num_inference_steps,
-            "seed": seed,
-        }
+        steps = self.num_inference_steps
+        settings: dict[str, Any] = {"guidance_scale": self.guidance_scale, "num_inference_steps": steps, "seed": seed}
         with self.models.lock:
             words = (text or "") if opened is None else self.descriptions(opened)[0].text
             redrawer = self.models.redrawer
@@ -151,7 +150,7 @@ class RecreateImage(ImageTool):
                 made = Recreation(opened, words, redrawer.draw([words], **settings)[0])
         picture = made.picture if side_by_side else made.drawn
         with recoverable():
-            path = output.save(file_name, picture) if output and file_name else None
+            path = self._output().save(file_name, picture) if file_name else None
             drawn = self.access.drawn.add(made.drawn)
         saved = f"saved as {file_name}, and " if path else ""
         evidence = {
@@ -165,13 +164,9 @@ class RecreateImage(ImageTool):
         }
         return f"Drawn from the words {quoted(clean(words))}; {saved}kept as {drawn}.", evidence
 
-    def _checked_output(self, file_name: str | None) -> OutputFolder | None:
-        if not file_name:
-            return None
+    def _output(self) -> OutputFolder:
         if self.output is None:
             raise ToolException("no files may be written here; leave out file_name")
-        with recoverable():
-            self.output.check(file_name)
         return self.output
 
 
