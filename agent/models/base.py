@@ -81,12 +81,16 @@ class Request:
     """The settings of `LanguageModel.complete`, validated."""
 
     max_tokens: int
-    stop: tuple[str, ...]
+    stop: Sequence[str]  # kept as a tuple, as `choices` are
     temperature: float
     seed: int
-    choices: tuple[str, ...] | None = None
+    choices: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.stop, str) or isinstance(self.choices, str):
+            raise InputError("stop and choices are lists of texts; got a single text")
+        object.__setattr__(self, "stop", tuple(self.stop))
+        object.__setattr__(self, "choices", None if self.choices is None else tuple(self.choices))
         if self.max_tokens < 1:
             raise InputError(f"max_tokens is {self.max_tokens}; expected 1 or more")
         if not 0 <= self.temperature < float("inf"):
@@ -102,20 +106,6 @@ class Request:
             not self.choices or not all(self.choices) or len(set(self.choices)) < len(self.choices)
         ):
             raise InputError(f"choices are {list(self.choices)}; expected one or more different texts, none empty")
-
-    @classmethod
-    def of(
-        cls,
-        max_tokens: int,
-        stop: Sequence[str],
-        temperature: float,
-        seed: int,
-        choices: Sequence[str] | None = None,
-    ) -> Request:
-        """From the arguments of `complete`."""
-        if isinstance(stop, str) or isinstance(choices, str):
-            raise InputError("stop and choices are lists of texts; got a single text")
-        return cls(max_tokens, tuple(stop), temperature, seed, None if choices is None else tuple(choices))
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class LocalModel(ABC):
         choices: Sequence[str] | None = None,
     ) -> list[Completion]:
         """One completion per prompt, in order; see `LanguageModel`."""
-        request = Request.of(max_tokens, stop, temperature, seed, choices)
+        request = Request(max_tokens, stop, temperature, seed, choices)
         encoded = [[] if encoding_error(prompt) else self._encode(prompt) for prompt in prompts]
         reserve = self._max_answer_tokens(request)
         errors = [self._prompt_error(prompt, len(ids), reserve) for prompt, ids in zip(prompts, encoded, strict=True)]

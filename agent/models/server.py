@@ -84,7 +84,7 @@ class ServerModel:
         choices: Sequence[str] | None = None,
     ) -> list[Completion]:
         """One completion per prompt, in order; see `LanguageModel`."""
-        request = Request.of(max_tokens, stop, temperature, seed, choices)
+        request = Request(max_tokens, stop, temperature, seed, choices)
         parameters = _parameters(request)
         try:
             parameters = {"model": self.model, **parameters}

@@ -76,7 +76,7 @@ class ImageReader:
         if len(images) != len(questions):
             raise InputError(f"got {len(images)} images and {len(questions)} questions; expected one question for each")
         template = template or VQATemplate()
-        request = Request.of(max_tokens, template.stop, temperature, seed, _spaced(choices))
+        request = Request(max_tokens, template.stop, temperature, seed, _spaced(choices))
         return self._read(template, images, questions, shots, ids, request)
 
     def classify(
@@ -98,7 +98,7 @@ class ImageReader:
         template = template or ClassificationTemplate(labels=tuple(labels))
         if template.labels != tuple(labels):
             raise InputError(f"the template's labels are {list(template.labels)}; expected {list(labels)}")
-        request = Request.of(max_tokens, template.stop, temperature, seed, _spaced(labels if constrained else None))
+        request = Request(max_tokens, template.stop, temperature, seed, _spaced(labels if constrained else None))
         return self._read(template, images, [""] * len(images), shots, ids, request)
 
     def caption(
@@ -114,7 +114,7 @@ class ImageReader:
     ) -> list[Answer]:
         """One caption per image, in the style of the shots."""
         template = template or CaptionTemplate()
-        request = Request.of(max_tokens, template.stop, temperature, seed)
+        request = Request(max_tokens, template.stop, temperature, seed)
         return self._read(template, images, [""] * len(images), shots, ids, request)
 
     def upsample(self, prompts: Sequence[str], **settings: Any) -> list[Upsampling]:

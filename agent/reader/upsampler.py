@@ -38,7 +38,7 @@ def upsample(
         raise InputError("a token limit needs both token_limit and count_tokens, the target's own tokenizer")
     queries = [Shot(question=prompt) for prompt in prompts]
     template = template or _upsample_template(language_model, queries, shots, max_tokens)
-    request = Request.of(max_tokens, template.stop, temperature, seed)
+    request = Request(max_tokens, template.stop, temperature, seed)
     readings = read(language_model, template, queries, [shots] * len(queries), request)
     made = []
     for prompt, one in zip(prompts, readings, strict=True):

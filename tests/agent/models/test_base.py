@@ -29,7 +29,7 @@ from textlens.errors import InputError, encoding_error
 def test_settings_no_model_can_follow_are_refused(changed, message):
     settings = {"max_tokens": 4, "stop": ["$"], "temperature": 0.0, "seed": 0, "choices": None, **changed}
     with pytest.raises(InputError, match=message):
-        Request.of(**settings)
+        Request(**settings)
 
 
 def test_only_half_a_surrogate_pair_cannot_be_sent():
@@ -42,14 +42,14 @@ def test_only_half_a_surrogate_pair_cannot_be_sent():
 
 
 def test_the_first_stop_mark_in_the_text_ends_it():
-    request = Request.of(4, ["\n", "$"], 0.0, 0, None)
+    request = Request(4, ["\n", "$"], 0.0, 0, None)
     assert request.before_stop("yes$ no\n") == "yes"
     assert request.before_stop("yes") is None
 
 
 def test_max_answer_tokens_are_enough_for_every_choice():
-    assert Request.of(1, [], 0.0, 0, ["a", "né"]).max_answer_tokens == 4
-    assert Request.of(7, [], 0.0, 0, None).max_answer_tokens == 7
+    assert Request(1, [], 0.0, 0, ["a", "né"]).max_answer_tokens == 4
+    assert Request(7, [], 0.0, 0, None).max_answer_tokens == 7
 
 
 def test_a_completion_marks_what_was_cut_off_and_what_failed():

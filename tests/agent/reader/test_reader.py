@@ -47,7 +47,7 @@ class QueuedModel:
         self.texts, self.requests = list(texts), []
 
     def complete(self, prompts, *, max_tokens, stop=(), temperature, seed, choices=None):
-        request = Request.of(max_tokens, stop, temperature, seed, choices)
+        request = Request(max_tokens, stop, temperature, seed, choices)
         self.requests.append(request)
         return [self._completion(prompt, self.texts.pop(0), request) for prompt in prompts]
 
