@@ -16,7 +16,7 @@ _PUBLIC = {
     "load_encoder": ".encoders.registry",
     "load_image": ".encoders.images",
     "load_images": ".encoders.images",
-    "load_language_model": ".agent.models.base",
+    "load_language_model": ".agent.models.registry",
 }
 
 __all__ = ["__version__", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -254,8 +254,8 @@ def upsample(
     as_json: AsJson = False,
 ) -> None:
     """Turn short prompts for an image generator into detailed ones that keep every word's meaning."""
-    from .agent.models.base import load_language_model
-    from .agent.models.target_tokens import token_counter
+    from .agent.models.registry import load_language_model
+    from .agent.reader.upsampler import token_counter
     from .agent.reader.upsampler import upsample as rewrite
     from .prompting.rewrites import FLAGS
 

@@ -9,15 +9,16 @@ class InputError(TextlensError, ValueError):
     """An argument, a file or a setting cannot be used as it is."""
 
 
-def unsendable(text: str, what: str = "the prompt") -> str | None:
-    """Why no model can take a text: half of a surrogate pair, as broken JSON or a broken command line leaves it, has no
-    bytes. None for any other text. what: names the text in the message.
+def encoding_error(text: str, name: str = "the prompt") -> str | None:
+    """Why a text cannot be encoded as UTF-8, for an error message that calls it `name`; None if it can.
+
+    Half a surrogate pair has no encoding; broken JSON and undecodable command line arguments contain such.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         half = ascii(text[error.start])
-        return f"{what} cannot be sent: character {error.start + 1}, {half}, is half of a surrogate pair; leave it out"
+        return f"{name} cannot be sent: character {error.start + 1}, {half}, is half of a surrogate pair; leave it out"
     return None
 
 

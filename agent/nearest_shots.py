@@ -1,6 +1,4 @@
-"""Shots that are like the query: those whose image or question lies nearest to its own in CLIP's space (RICES, Yang et
-al. 2022, arXiv 2109.05014).
-"""
+"""Shots similar to the query: nearest image or question in CLIP's space (RICES, Yang et al. 2022, arXiv 2109.05014)."""
 
 from __future__ import annotations
 
@@ -21,12 +19,11 @@ KINDS = ("image", "question")
 
 
 class NearestShots:
-    """Picks shots for each query, the most similar last: `reader.ask(files, questions, shots=NearestShots(clip,
+    """Selects shots for each query, the most similar last: `reader.ask(files, questions, shots=NearestShots(clip,
     candidates, 4))`. The candidates are embedded once.
 
-    by: "image" (candidates and queries with a file, a data URL) or "question".
-    Raises `InputError` for candidates that have none of these, an image that cannot be read, and too few of them; a
-    call does so for a query.
+    by: "image" (a file or data URL) or "question". Raises `InputError` for candidates without one, for unreadable
+    images and too few candidates; a call does so for its query.
     """
 
     def __init__(self, clip: Clip, candidates: Sequence[Shot], num_fewshot: int, *, by: str = "image") -> None:

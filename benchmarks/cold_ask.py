@@ -29,8 +29,8 @@ def main(folder: str, image: str, question: str) -> None:
 
     with stage("import"):
         # The last three would be imported by what loads them; here, so that loading is the reading of weights.
-        from textlens.agent import in_process  # noqa: F401
-        from textlens.agent.models.base import load_language_model
+        from textlens.agent.models import transformers  # noqa: F401
+        from textlens.agent.models.registry import load_language_model
         from textlens.agent.reader.describer import Describer
         from textlens.agent.reader.reader import VQA_PSEUDO, ImageReader
         from textlens.agent.reader.reading import fit

@@ -48,7 +48,7 @@ from textlens.scenes.rendering import render
 from textlens.scenes.scene import scene_at, scene_rng
 
 TEMPLATE = VQATemplate()
-REQUEST = Request.of(16, TEMPLATE.stop, 0.0, 0, None)  # as `ask` sets them
+REQUEST = Request(16, TEMPLATE.stop, 0.0, 0, None)  # as `ask` sets them
 SETTINGS = {"max_tokens": REQUEST.max_tokens, "stop": REQUEST.stop, "temperature": 0.0, "seed": 0}
 CANDIDATES = 512  # train scenes that shots are drawn from
 RATIO, HITS = 5.0, 0.8  # targets

@@ -1,4 +1,4 @@
-"""`textlens chat`: a conversation about images with a language model that sees them through the tools alone."""
+"""`textlens chat`: a conversation about images with a chat model that sees them only through the tools."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 from ...encoders.images import display_name, expand_images
 from ...errors import InputError
 from ...prompting.sanitize import clean, quoted
-from ..models.base import DEFAULT_LANGUAGE_MODEL
+from ..models.registry import DEFAULT_LANGUAGE_MODEL
 from ..models.server import ServerModel, api_key
 from ..tools.image_access import ImageAccess
 from ..tools.image_store import ImageStore
 from ..tools.output_folder import OutputFolder
 from ..tools.tool_models import ToolModels
-from .chat_terminal import Terminal
-from .conversation import Conversation, service_errors
+from .conversation import Conversation, error_middleware
+from .terminal import Terminal
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from ..tools.toolkit import TextlensToolkit
 
-MAX_IMAGES = 64  # all of them are named in the system prompt
+MAX_IMAGES = 64  # the system prompt lists them all
 TIMEOUT_SECONDS = 120.0
 
 
@@ -39,17 +39,19 @@ def chat(
     output_folder: Path | None = None,
     allow_network: bool = False,
 ) -> tuple[int, int]:
-    """Answer `questions`, or else those typed on stdin until its end, or Ctrl-C. Returns how many failed, of how many.
+    """Answer `questions`, or those typed on stdin until its end or Ctrl-C. Returns (failed, total).
 
-    llm: "http://HOST:PORT/v1#MODEL", a chat model that calls tools. reader: the language model of the tools.
-    output_folder: where drawings may be saved. Raises `InputError` for images and settings that are wrong.
+    llm: "http://HOST:PORT/v1#MODEL", a chat model that calls tools. reader: the tools' language model.
+    output_folder: where drawings may be saved. Raises `InputError` for wrong images and settings.
     """
-    names = images_to_names(images)
+    names = expand_images(images)
+    if not 0 < len(names) <= MAX_IMAGES:
+        raise InputError(f"got {len(names)} images; expected 1 to {MAX_IMAGES} to talk about")
     store = ImageStore()
     ids = {store.add(name, allow_network=allow_network): name for name in names}
     output = OutputFolder(output_folder) if output_folder else None
     model = chat_model(llm)
-    from ..tools.toolkit import TextlensToolkit  # LangChain takes a second or two: what is wrong above shows at once
+    from ..tools.toolkit import TextlensToolkit  # slow: wrong arguments are reported first
 
     models = ToolModels(encoders, reader, decoder)
     toolkit = TextlensToolkit(access=ImageAccess(store=store), models=models, output=output)
@@ -66,19 +68,11 @@ def chat(
             return conversation.failed, conversation.total
 
 
-def images_to_names(images: Sequence[str]) -> list[str]:
-    """Files, folders, globs and URLs as `expand_images` reads them. Raises `InputError` for none or too many."""
-    names = expand_images(images)
-    if not 0 < len(names) <= MAX_IMAGES:
-        raise InputError(f"got {len(names)} images; expected 1 to {MAX_IMAGES} to talk about")
-    return names
-
-
 def chat_model(spec: str) -> BaseChatModel:
     """The chat model of "http://HOST:PORT/v1#MODEL"; without "#MODEL" the only one that the server lists.
 
-    The key comes from TEXTLENS_API_KEY, and from no variable of another program. Raises `InputError` for another spec,
-    `ServiceError` where the server does not name its model.
+    The key is TEXTLENS_API_KEY, never another program's. Raises `InputError` for another spec, `ServiceError` if the
+    server does not list its model.
     """
     if not spec.startswith(("http://", "https://")):
         raise InputError(
@@ -86,7 +80,7 @@ def chat_model(spec: str) -> BaseChatModel:
             "model that calls tools"
         )
     server = ServerModel.from_spec(spec)
-    name = server.model
+    name = server.model  # before the slow imports
     from langchain_openai import ChatOpenAI
     from openai import DefaultAsyncHttpxClient
     from pydantic import SecretStr
@@ -98,21 +92,21 @@ def chat_model(spec: str) -> BaseChatModel:
         temperature=0,
         timeout=TIMEOUT_SECONDS,
         max_retries=3,
-        http_async_client=DefaultAsyncHttpxClient(),  # LangChain's own outlives this conversation and its event loop
+        http_async_client=DefaultAsyncHttpxClient(),  # LangChain caches its own beyond this event loop
         use_responses_api=False,
     )
 
 
 def build_agent(model: BaseChatModel, toolkit: TextlensToolkit, images: Mapping[str, str]) -> Any:
-    """A LangChain agent (a compiled LangGraph) that knows of `images` (id -> name) and has the toolkit's tools."""
+    """A LangChain agent with the toolkit's tools and a system prompt that lists `images` (id -> name)."""
     from langchain.agents import create_agent
 
     prompt = system_prompt(images, saves=toolkit.output is not None)
-    return create_agent(model, toolkit.get_tools(), system_prompt=prompt, middleware=[service_errors()])
+    return create_agent(model, toolkit.get_tools(), system_prompt=prompt, middleware=[error_middleware()])
 
 
 def system_prompt(images: Mapping[str, str], *, saves: bool) -> str:
-    """What the chat model knows before the first question. saves: whether drawings can be saved as files."""
+    """The chat model's instructions. saves: whether drawings can be saved as files."""
     listed = "\n".join(f"- {id}: {quoted(clean(os.path.basename(display_name(name))))}" for id, name in images.items())
     lines = [
         "You answer questions about images. You cannot see them: tools look at them for you and tell you in words.",

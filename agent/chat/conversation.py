@@ -1,4 +1,4 @@
-"""Questions and answers in turn, by a LangChain agent, shown on a terminal as they come."""
+"""A conversation with a LangChain agent, shown on a terminal as it streams."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TextlensError
-from ..models.server import ServiceError, api_key, line_without
-from .chat_terminal import Terminal
+from ..models.server import ServiceError, api_key, service_errors
+from .terminal import Terminal
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware
     from langchain_core.messages import BaseMessage
 
-MAX_STEPS = 40  # of the agent per question: each turn of the model is one, and so are the tool calls it asks for
+MAX_STEPS = 40  # of the agent per question: model calls and tool calls
 _TOOL_CALL_HINT = "; does the server take tool calls? (vLLM: --enable-auto-tool-choice --tool-call-parser PARSER)"
-_NO_ANSWER = (ValueError, KeyError, TypeError, AttributeError)  # what langchain-openai raises for one it cannot read
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError)  # what langchain-openai raises for malformed responses
 
 
 class Conversation:
-    """Questions and answers in turn. agent: as of `build_agent`. failed, total: questions so far.
+    """Questions and answers in turn.
 
-    A context manager, because it keeps one event loop from question to question. (Run synchronously, an agent would
-    not hear Ctrl-C before its server answered.)
+    A context manager, because all questions share one event loop. (A synchronous agent would not notice Ctrl-C until
+    its server answered.)
     """
 
     def __init__(self, agent: Any, terminal: Terminal) -> None:
         self._agent, self._terminal, self._runner = agent, terminal, asyncio.Runner()
         self._messages: list[BaseMessage] = []
-        self.failed = self.total = 0
+        self.failed = self.total = 0  # questions
 
     def __enter__(self) -> Conversation:
         return self
@@ -38,7 +38,7 @@ class Conversation:
         self._runner.close()
 
     def hold(self, questions: Iterable[str]) -> tuple[int, int]:
-        """Answer each question; one that fails is told as an error and forgotten. Returns (failed, total)."""
+        """Answer each question; a failed one is shown as an error and forgotten. Returns (failed, total)."""
         for question in questions:
             self.total += 1
             try:
@@ -49,10 +49,10 @@ class Conversation:
         return self.failed, self.total
 
     def ask(self, question: str) -> str:
-        """The answer, after it was shown piece by piece, and each tool call with its result.
+        """The answer, which is shown as it streams, as are tool calls and their results.
 
-        Raises `ServiceError` where the chat model gives no answer, `InputError` where a tool is set up wrongly; the
-        question is then no part of the conversation.
+        Raises `ServiceError` if the chat model gives no answer, `InputError` for a tool with a wrong set-up; the
+        question is then not part of the conversation.
         """
         return self._runner.run(self._ask(question))
 
@@ -66,7 +66,7 @@ class Conversation:
             for message in _new_messages(part) if mode == "updates" else ():
                 messages.append(message)
                 if isinstance(message, AIMessage):
-                    self._show_calls(message)
+                    self._show_tool_calls(message)
                 elif isinstance(message, ToolMessage):
                     self._terminal.tool_result(str(message.text), failed=message.status == "error")
         answer = str(messages[-1].text)
@@ -78,14 +78,14 @@ class Conversation:
     async def _stream(self, messages: list[BaseMessage]) -> AsyncIterator[tuple[str, Any]]:
         from langgraph.errors import GraphRecursionError
 
-        given, limit = {"messages": list(messages)}, {"recursion_limit": MAX_STEPS}
+        state, config = {"messages": list(messages)}, {"recursion_limit": MAX_STEPS}
         try:
-            async for mode, part in self._agent.astream(given, limit, stream_mode=["messages", "updates"]):
+            async for mode, part in self._agent.astream(state, config, stream_mode=["messages", "updates"]):
                 yield mode, part
         except GraphRecursionError:
             raise ServiceError(f"no answer after {MAX_STEPS} steps; ask a narrower question") from None
 
-    def _show_calls(self, message: Any) -> None:
+    def _show_tool_calls(self, message: Any) -> None:
         self._terminal.end_line()
         for call in message.tool_calls:
             self._terminal.tool_call(call["name"], call["args"])
@@ -98,38 +98,14 @@ def _new_messages(update: Mapping[str, Any]) -> Iterator[BaseMessage]:
         yield from (node or {}).get("messages", [])
 
 
-def service_errors() -> AgentMiddleware[Any, Any]:
-    """Middleware around the chat model alone: all that its server can do wrong becomes a `ServiceError` of one line.
-
-    Errors of the tools are not touched. For agents that run asynchronously.
-    """
-    import httpx
-    import openai
+def error_middleware() -> AgentMiddleware[Any, Any]:
+    """Middleware around the chat model alone, not the tools: its errors become `ServiceError`s. Asynchronous."""
     from langchain.agents.middleware import wrap_model_call
 
     @wrap_model_call
-    async def told_as_service_errors(request: Any, handler: Any) -> Any:
-        try:
+    async def raise_service_errors(request: Any, handler: Any) -> Any:
+        failure = "gave no answer, or it broke off"
+        with service_errors("the chat model", failure, api_key(), hint=_TOOL_CALL_HINT, malformed=_MALFORMED):
             return await handler(request)
-        except openai.APIStatusError as error:
-            hint = _TOOL_CALL_HINT if error.status_code == 400 else ""
-            raise ServiceError(_said(f"the server answered {error.status_code}: {error.message}") + hint) from None
-        except (openai.OpenAIError, httpx.HTTPError) as error:
-            cause = _first_cause(error)
-            reason = f"{cause} ({type(cause).__name__})"
-            raise ServiceError(_said(f"the chat model is out of reach, or its answer broke off: {reason}")) from None
-        except _NO_ANSWER as error:
-            raise ServiceError(_said(f"the server sent what is no answer ({type(error).__name__}: {error})")) from None
 
-    return told_as_service_errors
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """The innermost: the outer ones say "Connection error." alone."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _said(message: str) -> str:
-    return line_without(api_key(), message)
+    return raise_service_errors

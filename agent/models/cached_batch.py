@@ -1,4 +1,4 @@
-"""Prompts side by side in one key-value cache of a transformers model, on top of a prefix that all of them share."""
+"""A batch of prompts with a shared prefix, in one key-value cache of a transformers model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-_SPARE = 32  # tokens
+SPARE = 32  # tokens
 
 
-class _RoomyLayer(DynamicLayer):
-    """Keys and values (B, H, L, D) with room behind them: concatenation would copy the whole cache for every token."""
+class _PreallocatedLayer(DynamicLayer):
+    """Keys and values (B, H, L, D) with spare room: `DynamicLayer` copies the whole cache for every token."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._rooms: dict[str, Tensor] = {}
+        self._buffers: dict[str, Tensor] = {}
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
@@ -36,28 +36,28 @@ class _RoomyLayer(DynamicLayer):
         keys, values = self.keys, self.values
         if keys is None or values is None or len(keys) != 1:
             super().batch_repeat_interleave(repeats)
-        else:  # one row seen so often; the next `update` copies it, once
+        else:  # a view of one row; the next `update` copies it, once
             self.keys, self.values = keys.expand(repeats, -1, -1, -1), values.expand(repeats, -1, -1, -1)
 
     def _grown(self, name: str, old: Tensor, new: Tensor) -> Tensor:
         before = old.shape[-2] if old.numel() else 0
-        length, room = before + new.shape[-2], self._rooms.get(name)
+        length, buffer = before + new.shape[-2], self._buffers.get(name)
         if (
-            room is None
-            or room.data_ptr() != old.data_ptr()  # rows were repeated or selected: `old` lies elsewhere
-            or len(room) != len(new)
-            or room.shape[-2] < length
+            buffer is None
+            or buffer.data_ptr() != old.data_ptr()  # rows were repeated or selected: `old` is another tensor
+            or len(buffer) != len(new)
+            or buffer.shape[-2] < length
         ):
-            room = new.new_empty(*new.shape[:-2], length + _SPARE, new.shape[-1])
+            buffer = new.new_empty(*new.shape[:-2], length + SPARE, new.shape[-1])
             if before:
-                room[:, :, :before] = old
-            self._rooms[name] = room
-        room[:, :, before:length] = new
-        return room[:, :, :length]
+                buffer[:, :, :before] = old
+            self._buffers[name] = buffer
+        buffer[:, :, before:length] = new
+        return buffer[:, :, :length]
 
 
 class Prefix:
-    """Token ids that all prompts of a call begin with, and the keys and values that a model computed for them once."""
+    """Token ids that all prompts begin with, and their keys and values, computed once."""
 
     def __init__(self, model: CachedModel, ids: Sequence[int]) -> None:
         self.length, self._cache = len(ids), model.new_cache()
@@ -66,7 +66,7 @@ class Prefix:
             model.forward(rows, torch.ones_like(rows), torch.arange(len(ids), device=model.device)[None], self._cache)
 
     def cache(self, rows: int) -> DynamicCache:
-        """A copy for as many rows; writing on it leaves the original as it is."""
+        """A copy for a batch of `rows`."""
         cache = copy.deepcopy(self._cache)
         if self.length:
             cache.batch_repeat_interleave(rows)
@@ -74,7 +74,7 @@ class Prefix:
 
 
 class CachedModel:
-    """A causal language model, and what its class can take."""
+    """A causal language model, called with the arguments that its class takes."""
 
     def __init__(self, model: PreTrainedModel, pad_id: int) -> None:
         self.model, self.pad_id, self.device = model, pad_id, model.device
@@ -82,22 +82,21 @@ class CachedModel:
 
     def new_cache(self) -> DynamicCache:
         cache = DynamicCache(config=self.model.config)
-        cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+        cache.layers = [_PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
         return cache
 
     @cached_property
     def shares_prefixes(self) -> bool:
-        """Padding between prefix and prompt is masked in full attention; a sliding window or a recurrence would count
-        it as text.
-        """
-        return all(type(layer) is _RoomyLayer for layer in self.new_cache().layers)
+        """Whether all layers have full attention, where padding between prefix and prompt can be masked."""
+        return all(type(layer) is _PreallocatedLayer for layer in self.new_cache().layers)
 
     @torch.inference_mode()
     def forward(
         self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache, *, last_only: bool = True
     ) -> Tensor:
         """ids (B, L), mask (B, cached + L), positions (B, L) -> logits (B, 1, V), or (B, L, V); the cache grows."""
-        settings: dict[str, Any] = {"attention_mask": mask, "past_key_values": cache, "use_cache": True}
+        cache_name = "past_key_values" if "past_key_values" in self._takes else "cache"  # older and newer transformers
+        settings: dict[str, Any] = {"attention_mask": mask, cache_name: cache, "use_cache": True}
         if "position_ids" in self._takes:
             settings["position_ids"] = positions
         if last_only and "logits_to_keep" in self._takes:
@@ -107,7 +106,7 @@ class CachedModel:
 
 
 class CachedBatch:
-    """Rows of prompts, padded on the left between the shared prefix and their own tokens.
+    """A batch of prompts, padded on the left, between the shared prefix and their own tokens.
 
     logits: of the next token of each row, (B, V) float32.
     """
@@ -131,16 +130,13 @@ class CachedBatch:
         self._next_position = self._next_position + 1
 
     def select(self, rows: Sequence[int]) -> None:
-        """Go on with these rows alone."""
+        """Keep only these rows."""
         kept = torch.tensor(rows, device=self._mask.device)
         self._cache.batch_select_indices(kept)
         self._mask, self._next_position, self.logits = self._mask[kept], self._next_position[kept], self.logits[kept]
 
     def score(self, continuations: Sequence[Sequence[Sequence[int]]]) -> Tensor:
-        """Log probability of each continuation after its row, (B, C) float32; as many continuations for each row.
-
-        The batch itself stays as it is.
-        """
+        """Log probability of each of a row's C continuations, (B, C) float32. Does not change the batch."""
         count = len(continuations[0])
         flat = [list(ids) for row in continuations for ids in row]  # (B * C) lists
         width, device = max(map(len, flat)), self._mask.device
@@ -159,10 +155,9 @@ class CachedBatch:
 
 
 def shared_length(prompts: Sequence[list[int]]) -> int:
-    """How many tokens all prompts begin with, leaving each at least one of its own; 0 where there is but one prompt."""
+    """Length of the common prefix, leaving each prompt at least one token of its own; 0 for a single prompt."""
     if len(prompts) < 2:
         return 0
-    first, last = min(prompts), max(prompts)  # in the order of a dictionary the two that differ soonest
-    limit = min(map(len, prompts)) - 1
-    same = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
-    return max(0, min(limit, next(same, limit)))
+    first, last = min(prompts), max(prompts)  # in lexicographic order these two differ first
+    limit = min(len(first), len(last)) - 1
+    return next((i for i in range(limit) if first[i] != last[i]), limit)

@@ -1,53 +1,42 @@
-"""A language model behind an OpenAI-compatible server, such as vLLM: many requests at once, bounded retries.
+"""A language model behind an OpenAI-compatible server, such as vLLM: concurrent requests, retried by the openai client.
 
-A prompt that fails for good has a completion with its error; the others keep their answers. The key comes from the
-environment variable TEXTLENS_API_KEY, and stands in no result, error or log. It is never taken from a variable of
-another program, because the address may be anybody's.
+The API key is TEXTLENS_API_KEY, never another program's: the server may be anybody's. No result, error or log shows it.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ...errors import InputError, TextlensError, unsendable
+import httpx
+
+from ...errors import InputError, TextlensError, encoding_error
 from .base import Completion, Request
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 API_KEY = "TEXTLENS_API_KEY"
-_ASK_SECONDS = 10.0  # to wait for how much a model takes
-
-Result = TypeVar("Result")
+_PROBE_SECONDS = 10.0  # timeout of the request for the context length
 
 
 class ServiceError(TextlensError):
-    """The server could not be reached, refused, or sent what is no answer, after all retries."""
-
-
-class _MalformedError(Exception):
-    """An answer that is no completion; sent anew, it may be one."""
+    """The server is unreachable, refused the request, or sent malformed responses, after all retries."""
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """concurrency: requests under way at once. attempts: per request, the first included.
+    """How requests are sent."""
 
-    timeout_seconds: for the whole of one attempt's connection, and for each wait on the answer.
-    backoff_seconds: before the second attempt; doubled (with jitter) for each further one, up to `max_backoff_seconds`.
-    """
-
-    concurrency: int = 16
-    attempts: int = 4
-    timeout_seconds: float = 120.0
-    backoff_seconds: float = 0.5
-    max_backoff_seconds: float = 8.0
+    concurrency: int = 16  # requests at a time
+    attempts: int = 4  # per request, the first included; 0.5 to 8 seconds apart, or as the server says
+    timeout_seconds: float = 120.0  # per attempt: for the connection, and for each wait on the response
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -58,24 +47,24 @@ class ServerSettings:
 class ServerModel:
     """`complete` by `POST base_url/completions`, one request per prompt.
 
-    model: by default the one that the server lists; with several, one must be named.
+    model: its name on the server; by default the only one that the server lists.
     """
 
     def __init__(self, base_url: str, model: str | None = None, *, settings: ServerSettings | None = None) -> None:
-        from openai import OpenAI
+        from openai import DefaultHttpxClient, OpenAI
 
         _check_address(base_url)
+        if model and (reason := encoding_error(model, "the model's name")):
+            raise InputError(reason)
         self.settings = settings or ServerSettings()
         self.base_url, self.spec = base_url, f"{base_url}#{model}" if model else base_url
-        self._model, self._naming, self._key = model, Lock(), api_key()
-        self._context_length: int | None = None
-        self._context_known = False
-        # Retries are ours alone: the client's own would multiply with them.
+        self._name, self._key, self._context_length = model, api_key(), None
         self._client: OpenAI = OpenAI(
             base_url=base_url,
             api_key=self._key or "EMPTY",
-            max_retries=0,
+            max_retries=self.settings.attempts - 1,
             timeout=self.settings.timeout_seconds,
+            http_client=DefaultHttpxClient(event_hooks={"response": [_check_response]}),
         )
 
     @classmethod
@@ -94,8 +83,8 @@ class ServerModel:
         seed: int,
         choices: Sequence[str] | None = None,
     ) -> list[Completion]:
-        """One completion per prompt, in their order; see `LanguageModel`."""
-        request = Request.of(max_tokens, stop, temperature, seed, choices)
+        """One completion per prompt, in order; see `LanguageModel`."""
+        request = Request(max_tokens, stop, temperature, seed, choices)
         parameters = _parameters(request)
         try:
             parameters = {"model": self.model, **parameters}
@@ -107,110 +96,97 @@ class ServerModel:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _complete(self, prompt: str, parameters: dict[str, Any], request: Request) -> Completion:
-        if reason := unsendable(prompt):
-            return Completion.failed(reason, prompt, parameters)
-        try:
-            return self._retried(lambda: self._send(prompt, parameters, request))
-        except ServiceError as error:
-            return Completion.failed(str(error), prompt, parameters)
-
     @property
     def model(self) -> str:
-        """The model's name on the server, asked for once."""
-        with self._naming:
-            if self._model is None:
-                self._model = self._retried(self._only_model)
-            return self._model
+        """The model's name on the server. Raises `ServiceError` if it lists several."""
+        return self._model_name(self._client)
+
+    def _model_name(self, client: OpenAI) -> str:
+        if self._name is None:
+            with self._service_errors():
+                names = [model.id for model in client.models.list().data]
+            if len(names) > 1:
+                raise ServiceError(
+                    f"{self.base_url} serves {len(names)} models: {', '.join(names[:8])}; name one of them, as in "
+                    f"{self.base_url}#{names[0]}"
+                )
+            self._name = names[0]
+        return self._name
 
     @property
     def context_length(self) -> int | None:
-        """As vLLM tells it. None for another server, which is left to refuse what is too long, and for one that does
-        not answer."""
-        from openai import APIStatusError, OpenAIError
-
-        if not self._context_known:
-            try:
-                _, self._context_length = self._tokenized("a", timeout=min(self.settings.timeout_seconds, _ASK_SECONDS))
-                self._context_known = True
-            except APIStatusError as error:
-                self._context_known = error.status_code < 500
-            except (ServiceError, OpenAIError, _MalformedError, ValueError):
-                pass  # whatever it is, the prompts will meet it, too
+        """As vLLM reports it. None if the server does not: it then rejects prompts that are too long itself."""
+        if self._context_length is None:
+            with suppress(ServiceError):
+                timeout = min(self.settings.timeout_seconds, _PROBE_SECONDS)
+                self._context_length = self._tokenize("a", timeout=timeout, max_retries=0)["max_model_len"]
         return self._context_length
 
     def count_tokens(self, text: str) -> int:
-        """By vLLM's own tokenizer, special tokens included. Raises `InputError` for a text that is `unsendable`,
-        `ServiceError` where the server does not count."""
-        if reason := unsendable(text):
+        """By vLLM's tokenizer, special tokens included. Raises `InputError` for text that cannot be encoded,
+        `ServiceError` if the server has no /tokenize."""
+        if reason := encoding_error(text):
             raise InputError(reason)
-        count, _ = self._retried(lambda: self._tokenized(text))
-        return count
+        return int(self._tokenize(text)["count"])
 
-    def _tokenized(self, text: str, timeout: float | None = None) -> tuple[int, int]:
-        """How many tokens, and how many the model takes."""
-        asked = {"model": self._model or self._only_model(), "prompt": text}
-        address = f"{self.base_url.rstrip('/').removesuffix('/v1')}/tokenize"
-        client = self._client.with_options(timeout=timeout or self.settings.timeout_seconds)
-        told = client.post(address, body=asked, cast_to=object)
-        count, limit = (told.get(name) if isinstance(told, dict) else None for name in ("count", "max_model_len"))
-        if not isinstance(count, int) or not isinstance(limit, int):
-            raise _MalformedError("the answer is no number of tokens")
-        return count, limit
+    def _tokenize(self, text: str, **options: Any) -> dict[str, Any]:
+        url = f"{self.base_url.rstrip('/').removesuffix('/v1')}/tokenize"
+        client = self._client.with_options(**options)
+        body = {"model": self._model_name(client), "prompt": text}
+        with self._service_errors():
+            return dict(json.loads(client.post(url, body=body, cast_to=str)))  # whatever its content type
 
-    def _only_model(self) -> str:
-        listed = getattr(self._client.models.list(), "data", None)
-        found = [getattr(model, "id", None) for model in listed] if isinstance(listed, list) else []
-        names = [name for name in found if isinstance(name, str)]
-        if not names or len(names) < len(found):
-            raise _MalformedError("the server lists no models")
-        if len(names) > 1:
-            raise ServiceError(
-                f"{self.base_url} serves {len(names)} models: {', '.join(names[:8])}; name one of them, as in "
-                f"{self.base_url}#{names[0]}"
-            )
-        return names[0]
-
-    def _send(self, prompt: str, parameters: dict[str, Any], request: Request) -> Completion:
-        answer = self._client.completions.create(prompt=prompt, **parameters)
-        made = _read(answer, prompt, parameters)
-        return made if request.choices is None else _validated(made, request.choices)
-
-    def _retried(self, send: Callable[[], Result]) -> Result:
-        """What `send` returns, after as many attempts as it takes and is granted. Raises `ServiceError` alone."""
-        from openai import APIConnectionError, APIStatusError, InternalServerError, OpenAIError, RateLimitError
-        from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
-
-        settings = self.settings
-        again = (APIConnectionError, RateLimitError, InternalServerError, _MalformedError, ValueError)
-        retrying = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, again) and type(error) is not UnicodeEncodeError),
-            stop=stop_after_attempt(settings.attempts),
-            wait=wait_exponential_jitter(
-                multiplier=settings.backoff_seconds, max=settings.max_backoff_seconds, jitter=settings.backoff_seconds
-            ),
-            reraise=True,
-        )
+    def _complete(self, prompt: str, parameters: dict[str, Any], request: Request) -> Completion:
+        if reason := encoding_error(prompt):
+            return Completion.failed(reason, prompt, parameters)
         try:
-            return retrying(send)
-        except APIStatusError as error:
-            raise ServiceError(self._said(f"{self.base_url} answered {error.status_code}: {error.message}")) from None
-        except UnicodeEncodeError as error:  # in the model's name or the key: prompts are looked at before
-            raise ServiceError(f"the request cannot be sent: {error}") from None
-        except (OpenAIError, _MalformedError, ValueError) as error:  # ValueError: JSON that is none
-            reason = f"{error} ({type(error.__cause__ or error).__name__})"
-            raise ServiceError(
-                self._said(f"{self.base_url} gave no answer in {settings.attempts} attempts: {reason}")
-            ) from None
+            with self._service_errors():
+                response = self._client.completions.create(prompt=prompt, **parameters)
+        except ServiceError as failure:
+            return Completion.failed(str(failure), prompt, parameters)
+        choice, usage = response.choices[0], response.usage
+        tokens, written = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+        finish_reason, error = str(choice.finish_reason or "stop"), None
+        if request.choices is not None and choice.text not in request.choices:
+            error = f"the server wrote {choice.text[:80]!r}, which is none of the choices; it may be too old for "
+            finish_reason, error = "error", f"{error}structured outputs"
+        return Completion(choice.text, finish_reason, tokens, written, prompt, parameters, error)
 
-    def _said(self, message: str) -> str:
-        return line_without(self._key, message)
+    def _service_errors(self) -> AbstractContextManager[None]:
+        return service_errors(self.base_url, f"gave no answer in {self.settings.attempts} attempts", self._key)
+
+
+@contextmanager
+def service_errors(
+    server: str, failure: str, key: str, *, hint: str = "", malformed: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Raises errors of the openai client as a `ServiceError` of one line without the key, which a server may repeat.
+
+    failure: what happened if it was not an HTTP error. hint: added to an HTTP 400. malformed: further exceptions.
+    """
+    import openai
+
+    expected: tuple[type[Exception], ...] = (openai.OpenAIError, httpx.HTTPError, *malformed)
+    try:
+        yield
+    except openai.APIStatusError as error:
+        message = f"{server} answered {error.status_code}: {error.message}"
+        hint = hint if error.status_code == 400 else ""
+    except expected as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the outer ones only say "Connection error."
+            cause = cause.__cause__
+        message, hint = f"{server} {failure}: {cause} ({type(cause).__name__})", ""
+    else:
+        return
+    line = " ".join(message.split())
+    raise ServiceError((line.replace(key, "***") if key else line)[:600] + hint)
 
 
 def api_key() -> str:
-    """TEXTLENS_API_KEY, without the line end that files of secrets have; "" for none.
+    """TEXTLENS_API_KEY, stripped of the newline that files of secrets end with; "" for none.
 
-    Raises `InputError`, which does not show it, for characters that no request can carry.
+    Raises `InputError`, which does not show the key, for characters that no HTTP header can carry.
     """
     key = os.environ.get(API_KEY, "").strip()
     if key and not (key.isascii() and key.isprintable()):
@@ -222,7 +198,7 @@ def _check_address(base_url: str) -> None:
     try:
         parts = urlsplit(base_url)
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is none, half an IPv6 address
+    except ValueError:  # a port that is not a number, half an IPv6 address
         known = False
     if not known or not base_url.isprintable() or " " in base_url:
         raise InputError(f"{base_url!r} is no address of a server; expected one such as http://localhost:8000/v1")
@@ -230,43 +206,38 @@ def _check_address(base_url: str) -> None:
         raise InputError(f"the address of {parts.hostname} holds a user name or password; set {API_KEY} instead")
 
 
-def line_without(key: str, message: str) -> str:
-    """A message as one line of at most 600 characters, without the key ("" for none), which a server may repeat."""
-    line = " ".join(message.split())
-    return (line.replace(key, "***") if key else line)[:600]
-
-
 def _parameters(request: Request) -> dict[str, Any]:
     sent: dict[str, Any] = {
-        "max_tokens": request.longest_answer,
+        "max_tokens": request.max_answer_tokens,
         "temperature": request.temperature,
         "seed": request.seed,
     }
-    if request.choices is not None:  # the choice is the end: a stop mark might cut it
+    if request.choices is not None:  # without stop strings, which could cut a choice
         return {**sent, "extra_body": {"structured_outputs": {"choice": list(request.choices)}}}
     return {**sent, "stop": list(request.stop)} if request.stop else sent
 
 
-def _read(answer: Any, prompt: str, parameters: dict[str, Any]) -> Completion:
-    """The completion that the client has read, which it does without any check. Raises `_MalformedError`."""
+def _check_response(response: Any) -> None:
+    """Response hook of the HTTP client. Malformed response; retryable, as a connection error is."""
+    if not response.is_success:
+        return
+    response.read()
     try:
-        first, usage = answer.choices[0], answer.usage
-        text, reason = first.text, first.finish_reason or "stop"
-        taken, written = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-    except (AttributeError, TypeError, LookupError) as error:  # what is not JSON comes back as plain text
-        raise _MalformedError("the answer is no completion") from error
-    if not isinstance(text, str) or not isinstance(taken, int) or not isinstance(written, int):
-        raise _MalformedError("the answer is no completion")
-    return Completion(text, str(reason), taken, written, prompt, parameters)
+        well_formed = _is_well_formed(response.url.path.rpartition("/")[2], response.json())
+    except ValueError:  # not JSON, or not UTF-8
+        well_formed = False
+    if not well_formed:
+        raise httpx.DecodingError("malformed response")
 
 
-def _validated(made: Completion, choices: tuple[str, ...]) -> Completion:
-    """The completion, or its error where it is none of the choices: an old server ignores the field without a word."""
-    if made.text in choices:
-        return made
-    error = (
-        f"the server wrote {made.text[:80]!r}, which is none of the choices; it may be too old for structured outputs"
-    )
-    return Completion(
-        made.text, "error", made.prompt_tokens, made.completion_tokens, made.prompt, made.parameters, error
-    )
+def _is_well_formed(endpoint: str, body: Any) -> bool:
+    match endpoint, body:
+        case "completions", {"choices": [{"text": str()}, *_]}:
+            match body.get("usage"):
+                case None | {"prompt_tokens": int(), "completion_tokens": int()}:
+                    return True
+        case "models", {"data": [_, *_] as models}:
+            return all(isinstance(model, dict) and isinstance(model.get("id"), str) for model in models)
+        case "tokenize", {"count": int(), "max_model_len": int()}:
+            return True
+    return False

@@ -1,4 +1,4 @@
-"""A vLLM server of one's own on this machine: started, waited for, and ended with all its processes."""
+"""A vLLM server on this machine: started, waited for, and stopped with all its processes."""
 
 from __future__ import annotations
 
@@ -17,39 +17,37 @@ from typing import Any, NoReturn
 import httpx
 
 from ...errors import InputError, TextlensError
-from .base import DEFAULT_LANGUAGE_MODEL, LANGUAGE_MODELS
+from .registry import DEFAULT_LANGUAGE_MODEL, LANGUAGE_MODELS
 from .vllm_environment import HOST, find_vllm
 
-_PATIENCE_SECONDS = 15.0  # between the wish to end and the end by force
-_STRAGGLERS_SECONDS = 3.0  # for the other processes, once the first has ended
+STOP_SECONDS = 15.0  # from SIGTERM to SIGKILL
+_CHILDREN_SECONDS = 3.0  # for the other processes, once the first has ended
 _LAST_LINES = 20
 _ERROR = re.compile(r"(?:^|\] )([\w.]+(?:Error|Exception)\b.*)")
-# Ends the process group $0 once stdin closes, which it does however our process ends.
+# Ends the process group $0 once stdin closes, as it does even if our process is killed.
 _WATCH = 'cat > /dev/null; kill "$0"; sleep 10; kill -s KILL -- "-$0"'
 
 Say = Callable[[str], object]
 
 
 class ServingError(TextlensError):
-    """The server did not come up, or ended by itself; the message holds the end of its log."""
+    """The server did not start, or ended by itself; the message holds the end of its log."""
 
 
 @contextmanager
 def serving(model: str | Path | None = None, **settings: Any) -> Iterator[str]:
-    """The address of a vLLM server, such as "http://127.0.0.1:8000/v1", that runs as long as the context.
-
-    model, settings: see `run_server`.
-    """
+    """Runs a vLLM server and yields its address, such as "http://127.0.0.1:8000/v1". Arguments: `run_server`."""
     with run_server(model, **settings) as (address, _):
         yield address
 
 
 def serve(announce: Say, model: str | Path | None = None, *, say: Say, **settings: Any) -> None:
-    """Serve until SIGINT or SIGTERM. announce: gets the address once the server answers. The rest: see `run_server`.
+    """Serve until SIGINT or SIGTERM. announce: called with the address once the server is ready. Others: `run_server`.
 
-    Raises `ServingError` where the server ends by itself.
+    Raises `ServingError` if the server ends by itself.
     """
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in signals}
     try:
         with run_server(model, say=say, **settings) as (address, wait):
             announce(address)
@@ -60,8 +58,7 @@ def serve(announce: Say, model: str | Path | None = None, *, say: Say, **setting
                 say("ending the server")
     finally:
         for number, handler in before.items():
-            # None stands for a handler that was not set from Python and cannot be put back.
-            signal.signal(number, handler or signal.SIG_DFL)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: not set from Python, cannot be restored
 
 
 @contextmanager
@@ -74,11 +71,11 @@ def run_server(
     startup_seconds: float = 900.0,
     say: Say = lambda line: None,
 ) -> Iterator[tuple[str, Callable[[], NoReturn]]]:
-    """A server's address, and a function that waits until it ends by itself, which is a `ServingError`.
+    """Runs a server; yields its address and a function that waits for its end, which is a `ServingError`.
 
     model: folder or hub id; by default the small model. port: 0 takes a free one. python: see `find_vllm`.
-    arguments: further flags for vLLM. say: gets lines on what is happening.
-    Raises `InputError` for what cannot be served, `ServingError` where the server does not come up.
+    arguments: further flags for vLLM. say: called with progress lines.
+    Raises `InputError` for a model that cannot be served, `ServingError` if the server does not start.
     """
     source, name, is_folder = _checked(model)
     port = _free_port(port)
@@ -95,11 +92,11 @@ def run_server(
             raise ServingError(f"vLLM ended by itself (exit code {code}); {_end_of(log)}")
 
         yield f"http://{HOST}:{port}/v1", wait
-    log.unlink()  # where nothing went wrong
+    log.unlink()  # kept after an error
 
 
 def _checked(model: str | Path | None) -> tuple[str, str, bool]:
-    """What vLLM loads, the name it serves it under, and whether it is a folder."""
+    """What vLLM loads, its name on the server, and whether it is a folder."""
     source = str(model or LANGUAGE_MODELS[DEFAULT_LANGUAGE_MODEL].default)
     folder = Path(source)
     if folder.is_dir() and (folder / "config.json").is_file():
@@ -112,7 +109,7 @@ def _checked(model: str | Path | None) -> tuple[str, str, bool]:
 
 
 def _free_port(port: int) -> int:
-    """The port, or a free one for 0. Raises `InputError` where it is taken."""
+    """The port, or a free one for 0. Raises `InputError` if it is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -124,7 +121,7 @@ def _free_port(port: int) -> int:
 
 @contextmanager
 def _group(command: list[str], variables: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with the context together with all that it started, and so it does if ours is killed."""
+    """A process group that ends with the context, and also if our process is killed."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=variables, start_new_session=True
@@ -142,13 +139,13 @@ def _group(command: list[str], variables: dict[str, str], log: Path) -> Iterator
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process to end, wait for all of its group, and kill what is left."""
+    """SIGTERM to the process, then SIGKILL to what is left of its group."""
     try:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE_SECONDS)
-            end = time.monotonic() + _STRAGGLERS_SECONDS
-            while not _is_empty(process.pid) and time.monotonic() < end:  # they take their shared memory away
+            process.wait(STOP_SECONDS)
+            end = time.monotonic() + _CHILDREN_SECONDS
+            while not _is_empty(process.pid) and time.monotonic() < end:  # they free their shared memory
                 time.sleep(0.05)
     finally:
         with suppress(ProcessLookupError):
@@ -176,18 +173,14 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path, 
 
 def _answers(address: str) -> bool:
     try:
-        return httpx.get(address, timeout=5.0, trust_env=False).is_success  # a proxy has no part in it
+        return httpx.get(address, timeout=5.0, trust_env=False).is_success  # never by a proxy
     except httpx.TransportError:
         return False
 
 
 def _end_of(log: Path) -> str:
-    """The last lines, and every error in the log: the one that began it all often stands long before the end."""
+    """The last lines, and every error in the log: the first one often stands long before the end."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = dict.fromkeys(found[1] for line in lines if (found := _ERROR.search(line)))
     shown = [f"the end of its log ({log}):", *lines[-_LAST_LINES:]]
     return "\n".join([*shown, "all errors in it:", *errors] if errors else shown)
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,21 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...encoders.saved_models import shortened
-from ...errors import InputError, unsendable
+from ...errors import InputError
 from .base import Completion, Request
 from .cached_batch import CachedBatch, CachedModel, Prefix, shared_length
+from .local import LocalModel
 
-_ANCHOR = 4  # tokens of the prompt that are decoded along, so that a word's leading space is not lost
-_TAIL = 32  # characters of the prompt that decide how a choice after it falls into tokens
+_ANCHOR = 4  # prompt tokens decoded along with the text, so that a word's leading space is kept
+_TAIL = 32  # prompt characters that decide how a choice after them is tokenized
 
 
-class InProcessModel:
+class InProcessModel(LocalModel):
     """`complete` by a transformers causal language model.
 
-    Sampling follows from `seed` and the prompt alone, not from what else is in the batch, and no setting of the model's
-    own generation config has a part in it but its end tokens. batch_size: rows per forward pass.
+    Samples depend on `seed` and the prompt alone, not on the rest of the batch. Of the model's generation config only
+    the end tokens are used. With `choices` the likeliest one is taken (or one sampled, at a temperature), each scored
+    with the first stop string after it, so that a choice that begins another is no likelier for being shorter.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class InProcessModel:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        batch_size: int = 16,
+        batch_size: int = 16,  # rows per forward pass
         share_prefix: bool = True,
         spec: str = "hf",
     ) -> None:
@@ -50,8 +51,8 @@ class InProcessModel:
     ) -> InProcessModel:
         """Load a hub id or a folder, safetensors only; `settings` go to the constructor.
 
-        dtype: by default float32 on a CPU, else what the checkpoint is saved in.
-        Raises `InputError` where nothing loads, or weights are missing.
+        dtype: by default float32 on a CPU, else the checkpoint's.
+        Raises `InputError` if nothing loads or weights are missing.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -74,95 +75,52 @@ class InProcessModel:
 
     @property
     def context_length(self) -> int | None:
-        """Tokens of prompt and completion together; None where the model knows no limit."""
+        """Tokens of prompt and completion together; None if the model has no limit."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
-    def count_tokens(self, text: str) -> int:
-        """The length of a prompt, special tokens included. Raises `InputError` for a text that is `unsendable`."""
-        if reason := unsendable(text, "the text"):  # the tokenizer's own error says nothing
-            raise InputError(reason)
-        return len(self._encode(text))
-
-    def complete(
-        self,
-        prompts: Sequence[str],
-        *,
-        max_tokens: int,
-        stop: Sequence[str] = (),
-        temperature: float,
-        seed: int,
-        choices: Sequence[str] | None = None,
-    ) -> list[Completion]:
-        """One completion per prompt, in their order; see `LanguageModel`.
-
-        With `choices` the likeliest one is taken (or one drawn, at a temperature), each scored together with the
-        first stop mark behind it, so that a choice that begins another is no likelier for being shorter.
-        """
-        request = Request.of(max_tokens, stop, temperature, seed, choices)
-        encoded = [[] if unsendable(prompt) else self._encode(prompt) for prompt in prompts]
-        reserve = self._longest_choice(request) if request.choices else max_tokens
-        refused = (self._refused(prompts[i], ids, reserve, request) for i, ids in enumerate(encoded))
-        done = dict(enumerate(refused))
-        todo = [i for i in done if done[i] is None]
-        shared = shared_length([encoded[i] for i in todo]) if self.share_prefix else 0
-        prefix = Prefix(self._cached, encoded[todo[0]][:shared] if shared else [])
+    def _generate(self, prompts: list[str], encoded: list[list[int]], request: Request) -> list[Completion]:
+        length = shared_length(encoded) if self.share_prefix else 0
+        prefix = Prefix(self._cached, encoded[0][:length] if length else [])
         rows = max(1, self.batch_size // len(request.choices)) if request.choices else self.batch_size
-        todo.sort(key=lambda i: len(encoded[i]))  # prompts of like length need little padding
-        for start in range(0, len(todo), rows):
-            places = todo[start : start + rows]
+        order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))  # similar lengths need little padding
+        completions: dict[int, Completion] = {}
+        for start in range(0, len(order), rows):
+            places = order[start : start + rows]
             batch = CachedBatch(self._cached, [encoded[i] for i in places], prefix)
-            work = self._choose if request.choices else self._generate
-            made = work(batch, [prompts[i] for i in places], [encoded[i] for i in places], request)
-            done.update(zip(places, made, strict=True))
-        return [one for i in range(len(prompts)) if (one := done[i]) is not None]
+            complete = self._choose if request.choices else self._write
+            made = complete(batch, [prompts[i] for i in places], [encoded[i] for i in places], request)
+            completions.update(zip(places, made, strict=True))
+        return [completions[i] for i in range(len(prompts))]
 
-    def _encode(self, text: str) -> list[int]:
-        # verbose: its warning of long texts would come before our error.
-        return list(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
-
-    def _refused(self, prompt: str, ids: list[int], reserve: int, request: Request) -> Completion | None:
-        """A completion with an error where the prompt cannot be taken; None where it can."""
-        limit, error = self.context_length, None
-        if not ids:
-            error = (
-                unsendable(prompt) or "the prompt is empty, and the tokenizer has no begin token; expected some text"
-            )
-        elif limit is not None and len(ids) + reserve > limit:
-            error = (
-                f"the prompt takes {len(ids)} tokens and the answer up to {reserve}, but {self.spec} holds {limit}; "
-                "use fewer shots or shorter descriptions"
-            )
-        return Completion.failed(error, prompt, request.parameters, prompt_tokens=len(ids)) if error else None
-
-    def _generate(
+    def _write(
         self, batch: CachedBatch, prompts: list[str], encoded: list[list[int]], request: Request
     ) -> list[Completion]:
-        noise = [_generator(request.seed, prompt) for prompt in prompts] if request.temperature else []
+        generators = _generators(prompts, request)
         written: list[list[int]] = [[] for _ in prompts]
         done: dict[int, Completion] = {}
         running = list(range(len(prompts)))
         for count in range(1, request.max_tokens + 1):
-            tokens = _draw(batch.logits, request.temperature, [noise[i] for i in running] if noise else [])
-            going_on = []
+            tokens = _sample(batch.logits, request.temperature, [generators[i] for i in running])
+            unfinished = []
             for row, (i, token) in enumerate(zip(running, tokens.tolist(), strict=True)):
                 written[i].append(token)
                 finished = self._finished(prompts[i], encoded[i], written[i], request, last=count == request.max_tokens)
                 if finished:
                     done[i] = finished
                 else:
-                    going_on.append(row)
-            if not going_on:
+                    unfinished.append(row)
+            if not unfinished:
                 break
-            if len(going_on) < len(running):
-                batch.select(going_on)
-            running = [running[row] for row in going_on]
-            batch.step(tokens[going_on])
+            if len(unfinished) < len(running):
+                batch.select(unfinished)
+            running = [running[row] for row in unfinished]
+            batch.step(tokens[unfinished])
         return [done[i] for i in range(len(prompts))]
 
     def _finished(
         self, prompt: str, encoded: list[int], written: list[int], request: Request, *, last: bool
     ) -> Completion | None:
-        """The completion where it is at its end, by stop mark, end token or length."""
+        """The completion if it has ended, by stop string, end token or length."""
         ended = written[-1] in self._end_ids
         text = self._text(encoded, written[:-1] if ended else written)
         before = request.before_stop(text)
@@ -178,26 +136,27 @@ class InProcessModel:
         choices = request.choices or ()
         ids = [[self._continuation(prompt, choice, request) for choice in choices] for prompt in prompts]
         columns = max(1, self.batch_size // len(prompts))
-        parts = [
+        scores = [
             batch.score([row[start : start + columns] for row in ids]) for start in range(0, len(choices), columns)
         ]
-        noise = [_generator(request.seed, prompt) for prompt in prompts] if request.temperature else []
-        best = _draw(torch.cat(parts, dim=1), request.temperature, noise).tolist()
+        best = _sample(torch.cat(scores, dim=1), request.temperature, _generators(prompts, request)).tolist()
         return [
             Completion(choices[k], "stop", len(encoded[i]), len(ids[i][k]), prompts[i], request.parameters)
             for i, k in enumerate(best)
         ]
 
     def _continuation(self, prompt: str, choice: str, request: Request) -> list[int]:
-        """The tokens of a choice behind the prompt, with the first stop mark as its end."""
+        """The tokens of a choice after the prompt, ended by the first stop string."""
         text = choice + "".join(request.stop[:1])
         tail = prompt[-_TAIL:]
         before, whole = self._plain(tail), self._plain(tail + text)
-        # Where the choice melts into the prompt's last token, it is taken by itself.
+        # If the choice merges with the prompt's last token, it is tokenized by itself.
         return whole[len(before) :] if whole[: len(before)] == before else self._plain(text)
 
-    def _longest_choice(self, request: Request) -> int:
-        return max(len(self._plain(choice + "".join(request.stop[:1]))) for choice in request.choices or ())
+    def _max_answer_tokens(self, request: Request) -> int:
+        if request.choices is None:
+            return request.max_tokens
+        return max(len(self._plain(choice + "".join(request.stop[:1]))) for choice in request.choices)
 
     def _plain(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -207,9 +166,7 @@ class InProcessModel:
         return self._decode([*anchor, *written])[len(self._decode(anchor)) :]
 
     def _decode(self, ids: list[int]) -> str:
-        text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        assert isinstance(text, str)  # one row of ids
-        return text
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     @cached_property
     def _end_ids(self) -> set[int]:
@@ -219,15 +176,18 @@ class InProcessModel:
         return {i for i in ids if i is not None}
 
 
-def _generator(seed: int, prompt: str) -> torch.Generator:
-    digest = hashlib.blake2b(f"{seed}/{prompt}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+def _generators(prompts: list[str], request: Request) -> list[torch.Generator | None]:
+    """A random generator per prompt; None for greedy decoding."""
+    if not request.temperature:
+        return [None] * len(prompts)
+    digests = [hashlib.blake2b(f"{request.seed}/{prompt}".encode(), digest_size=8).digest() for prompt in prompts]
+    return [torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1) for digest in digests]
 
 
-def _draw(scores: Tensor, temperature: float, noise: list[torch.Generator]) -> Tensor:
-    """(B, N) -> (B,): the greatest, or one drawn from softmax(scores / temperature), each row by its generator."""
-    if not noise:
+def _sample(scores: Tensor, temperature: float, generators: list[torch.Generator | None]) -> Tensor:
+    """(B, N) -> (B,): the argmax, or a sample of softmax(scores / temperature), each row by its generator."""
+    if not temperature:
         return scores.argmax(-1)
-    # Gumbel's trick: the greatest of log p - log(exponential) is distributed as p.
-    drawn = torch.stack([torch.empty(scores.shape[-1]).exponential_(generator=own) for own in noise])
-    return (scores / temperature - drawn.to(scores.device).log()).argmax(-1)
+    # Gumbel trick: argmax(log p - log(exponential noise)) is a sample of p.
+    noise = torch.stack([torch.empty(scores.shape[-1]).exponential_(generator=generator) for generator in generators])
+    return (scores / temperature - noise.to(scores.device).log()).argmax(-1)

@@ -1,7 +1,4 @@
-"""Which vLLM there is on this machine, and the command that serves a model with it.
-
-vLLM may be the package for GPUs, in the project's own environment, or the one for CPUs, in `.venv-vllm` (`make vllm`).
-"""
+"""Finds vLLM on this machine: the GPU package in this environment, or the CPU package in `.venv-vllm` (`make vllm`)."""
 
 from __future__ import annotations
 
@@ -23,35 +20,35 @@ _DEVICE = "from vllm.platforms import current_platform; print('device:', current
 
 @dataclass(frozen=True)
 class Vllm:
-    """python: of an environment that holds vLLM. cpu: whether that vLLM is the one for CPUs."""
+    """An environment with vLLM."""
 
-    python: str
-    cpu: bool
+    python: str  # its interpreter
+    cpu: bool  # whether it is the CPU package
 
     def command(self, model: str, name: str, port: int, arguments: Sequence[str] = ()) -> list[str]:
-        """The command that serves `model` under `name`; `arguments` are vLLM's own, and win over ours."""
-        # The package for CPUs has no working `vllm` command: that looks for the version of a package named vllm.
+        """The command that serves `model` under `name`; `arguments` are vLLM flags that override ours."""
+        # The CPU package has no working `vllm` command: it looks for the version of a package named vllm.
         start = (
             ["vllm.entrypoints.openai.api_server", "--model"] if self.cpu else ["vllm.entrypoints.cli.main", "serve"]
         )
         flags = ["--served-model-name", name, "--host", HOST, "--port", str(port)]
-        # Prefixes are shared in whole blocks, which hold 128 tokens by default on a CPU.
+        # Prefixes are shared in whole blocks, by default of 128 tokens on a CPU.
         flags += ["--dtype", "bfloat16", "--block-size", "32"] if self.cpu else []
         return [self.python, "-m", *start, model, *flags, *arguments]
 
     def variables(self, *, offline: bool) -> dict[str, str]:
-        """Our environment variables and what vLLM is told that way; one that is set already stays as it is."""
-        told = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-        told |= {"VLLM_CPU_KVCACHE_SPACE": "2"} if self.cpu else {}  # GiB; its own choice is most of the memory
-        told |= {"HF_HUB_OFFLINE": "1"} if offline else {}
-        return {**told, **os.environ}
+        """The environment variables for vLLM: our defaults, overridden by those that are set."""
+        defaults = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        defaults |= {"VLLM_CPU_KVCACHE_SPACE": "2"} if self.cpu else {}  # GiB; vLLM's default is most of the memory
+        defaults |= {"HF_HUB_OFFLINE": "1"} if offline else {}
+        return {**defaults, **os.environ}
 
 
 def find_vllm(python: str | None = None) -> Vllm:
-    """The vLLM of the interpreter `python`; by default of $TEXTLENS_VLLM_PYTHON, else of this environment, of the
-    checkout's `.venv-vllm`, or of `.venv-vllm` in the current folder, whichever can serve here first.
+    """The vLLM of the interpreter `python`, by default $TEXTLENS_VLLM_PYTHON; without either, the first that works of
+    this environment, the checkout's `.venv-vllm`, and `.venv-vllm` in the current folder.
 
-    Raises `InputError` where none can, saying why.
+    Raises `InputError` if none works, with the reasons.
     """
     named = python or os.environ.get(PYTHON)
     here = [str(folder / _ENVIRONMENT) for folder in (Path(__file__).parents[2], Path.cwd())]
@@ -70,7 +67,7 @@ def find_vllm(python: str | None = None) -> Vllm:
 
 
 def _device(python: str) -> str:
-    """What the vLLM of that interpreter computes on: "cpu", "cuda", … Raises `InputError` where it cannot."""
+    """The device type of that interpreter's vLLM: "cpu", "cuda", … Raises `InputError` if it has none."""
     try:
         done = subprocess.run([python, "-c", _DEVICE], capture_output=True, text=True, timeout=300, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,8 +1,8 @@
-"""What the reader returns: an answer with all the evidence for it, and the lines that the command line prints."""
+"""What the reader returns: an answer with its evidence."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...encoders.base import Description
@@ -12,23 +12,17 @@ from ..models.base import Completion
 
 @dataclass(frozen=True)
 class Answer:
-    """What a language model made of the words for one image.
+    """What a language model made of the words for one image."""
 
-    image: the source's name. question: "" for classification and captioning. answer: answer, label or caption; None
-    where there is none, and `error` says why. descriptions: the words for the image. prompt: as sent; None where it
-    did not come to that. completion: the raw one. llm: the model's spec. note: what else to know, such as dropped shots
-    or an answer that was cut off.
-    """
-
-    image: str
-    question: str
-    answer: str | None
-    descriptions: tuple[Description, ...]
-    prompt: str | None
+    image: str  # the source's name
+    question: str  # "" for classification and captioning
+    answer: str | None  # answer, label or caption; None if `error` is set
+    descriptions: tuple[Description, ...]  # the words for the image
+    prompt: str | None  # as sent; None if none was
     completion: Completion | None
-    llm: str
+    llm: str  # the model's spec
     error: str | None
-    note: str | None = None
+    note: str | None = None  # dropped shots, an answer that was cut off
 
     def as_json(self) -> dict[str, Any]:
         """The line of `textlens ask --json`."""
@@ -50,7 +44,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Upsampling:
-    """A prompt upsampled (`upsampled`), with what was sent for it and what came back."""
+    """An upsampled prompt, with what was sent for it and what came back."""
 
     upsampled: Upsampled
     prompt: str | None
@@ -60,12 +54,4 @@ class Upsampling:
 
     def as_json(self) -> dict[str, Any]:
         """The line of `textlens upsample --json`."""
-        made = self.upsampled
-        return {
-            "original": made.original,
-            "prompt": made.prompt,
-            "added": list(made.added),
-            "changed": list(made.changed),
-            "flags": list(made.flags),
-            "error": made.error,
-        }
+        return asdict(self.upsampled)

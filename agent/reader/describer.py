@@ -1,4 +1,4 @@
-"""Images to the words of several encoders, each image described once: the words are kept by the image's content."""
+"""Describes images by several encoders, each image once: descriptions are cached by the image's pixels."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ...prompting.templates import Context, context_label
 
 @dataclass(frozen=True)
 class Described:
-    """One image in words: `descriptions`, one per encoder in their order, or `error`."""
+    """One image in words: `descriptions`, one per encoder in order, or `error`."""
 
     name: str
     descriptions: tuple[Description, ...]
     error: str | None = None
 
     def context(self, specs: Sequence[str]) -> tuple[Context, ...]:
-        """The words as a prompt holds them. With several encoders each is labelled by its kind."""
+        """The descriptions as a prompt holds them, labelled by encoder if there are several."""
         several = len(specs) > 1
         return tuple(
             Context(description.text, context_label(spec) if several else "")
@@ -35,18 +35,14 @@ class Described:
 
 
 class Describer:
-    """`describe(images)` by all of `encoders` (spec -> encoder).
-
-    cache_size: images whose words are kept, the ones used longest ago forgotten first. Other arguments:
-    `describe_stream`.
-    """
+    """`describe(images)` by all `encoders` (spec -> encoder). Other arguments: `describe_stream`."""
 
     def __init__(
         self,
         encoders: Mapping[str, Encoder],
         *,
         batch_size: int = 32,
-        cache_size: int = 4096,
+        cache_size: int = 4096,  # images; the least recently used is evicted
         limits: ImageLimits | None = None,
         allow_network: bool = False,
     ) -> None:
@@ -65,37 +61,30 @@ class Describer:
         return tuple(self.encoders)
 
     def describe(self, images: Sequence[ImageSource]) -> list[Described]:
-        """The words for each image, in order. A bad image has its error and loses no other."""
+        """The descriptions of each image, in order. A bad image has its error and loses no other."""
         loading = load_images(images, limits=self._limits, allow_network=self._allow_network, ahead=self.batch_size)
-        return list(self._batches(loading))
-
-    def _batches(self, loading: Iterator[LoadedImage]) -> Iterator[Described]:
+        described: list[Described] = []
         while batch := list(islice(loading, self.batch_size)):
-            keys = [_content(one.image) if one.image else "" for one in batch]
-            known = {key: self._cache[key] for key in keys if key in self._cache}
-            new = {key: one.image for key, one in zip(keys, batch, strict=True) if one.image and key not in known}
-            errors = self._describe_new(new, known)
-            for key, one in zip(keys, batch, strict=True):
-                error = one.error or errors.get(key)
-                yield Described(one.name, () if error else known[key], error)
-            for key in keys:
-                if key in known:
-                    self._keep(key, known[key])
+            described += self._describe_batch(batch)
+        return described
 
-    def _describe_new(
-        self, images: Mapping[str, Image.Image], known: dict[str, tuple[Description, ...]]
-    ) -> dict[str, str]:
-        """Put the words of `images` (content -> image) into `known`; returned are the errors of the others."""
-        rows = describe_stream(list(images.values()), self.encoders, batch_size=self.batch_size) if images else iter(())
+    def _describe_batch(self, batch: list[LoadedImage]) -> Iterator[Described]:
+        keys = [_key(one.image) if one.image else "" for one in batch]
+        known = {key: self._cache[key] for key in keys if key in self._cache}
+        new = {key: one.image for key, one in zip(keys, batch, strict=True) if one.image and key not in known}
         errors: dict[str, str] = {}
-        for key in images:
+        rows = describe_stream(list(new.values()), self.encoders, batch_size=self.batch_size)
+        for key in new:
             results = list(islice(rows, len(self.encoders)))
-            wrong = [row.error for row in results if row.error]
-            if wrong:
-                errors[key] = "; ".join(wrong)
+            if messages := [row.error for row in results if row.error]:
+                errors[key] = "; ".join(messages)
             else:
                 known[key] = tuple(row.description for row in results if row.description)
-        return errors
+        for key, one in zip(keys, batch, strict=True):
+            if key in known:
+                self._keep(key, known[key])
+            error = one.error or errors.get(key)
+            yield Described(one.name, () if error else known[key], error)
 
     def _keep(self, key: str, descriptions: tuple[Description, ...]) -> None:
         self._cache[key] = descriptions
@@ -104,6 +93,6 @@ class Describer:
             self._cache.popitem(last=False)
 
 
-def _content(image: Image.Image) -> str:
-    """The same for images of the same pixels, whatever file or format they came from."""
+def _key(image: Image.Image) -> str:
+    """The same for images with the same pixels, whatever their file format."""
     return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()

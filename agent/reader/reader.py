@@ -1,6 +1,4 @@
-"""The reader: encoders write the words for an image, a template carries them to a language model, its answer comes back
-with the evidence.
-"""
+"""The reader: encoders describe an image, a template puts the words into a prompt, a language model answers it."""
 
 from __future__ import annotations
 
@@ -15,25 +13,24 @@ from ...encoders.registry import ASK_ENCODERS, load_encoder
 from ...errors import InputError
 from ...prompting.captioning import CaptionTemplate
 from ...prompting.classification import ClassificationTemplate
-from ...prompting.rewrites import TokenCounter
 from ...prompting.templates import Shot, Template
-from ...prompting.upsampling import WORKED_PAIRS, UpsampleTemplate
 from ...prompting.vqa import VQA_PSEUDO, VQATemplate
-from ..models.base import DEFAULT_LANGUAGE_MODEL, LanguageModel, load_language_model
+from ..models.base import LanguageModel, Request
+from ..models.registry import DEFAULT_LANGUAGE_MODEL, load_language_model
 from .answers import Answer, Upsampling
-from .describer import Described, Describer
-from .reading import Generation, Reading, read
+from .describer import Describer
+from .reading import Reading, read
 from .upsampler import upsample
 
 _BLANK = "the question is blank; expected some words"
 Shots = Sequence[Shot] | Callable[[Shot], Sequence[Shot]]
-"""Demonstrations, the same for every query; or a function that picks them for a query, such as `NearestShots`."""
+"""The same shots for every query, or a function that selects them for one, such as `NearestShots`."""
 
 
 class ImageReader:
     """`ask`, `classify`, `caption` and `upsample`, each batched, each answer with its evidence.
 
-    encoders: spec -> encoder; the words of all of them stand in the context, labelled where there are several.
+    encoders: spec -> encoder; the context holds the words of all, labelled if there are several.
     settings: of `Describer`, such as `limits`, `batch_size` and `cache_size`.
     """
 
@@ -48,9 +45,9 @@ class ImageReader:
         language_model: str = DEFAULT_LANGUAGE_MODEL,
         **settings: Any,
     ) -> ImageReader:
-        """By the names that the command line takes: `ImageReader.from_specs(["coca"], "http://localhost:8000/v1")`.
+        """By the specs of the command line: `ImageReader.from_specs(["coca"], "http://localhost:8000/v1")`.
 
-        encoders: by default `ASK_ENCODERS`. settings: of `Describer`, such as `limits` and `allow_network`.
+        encoders: by default `ASK_ENCODERS`. settings: of `Describer`.
         """
         model = load_language_model(language_model)
         loaded = {spec: load_encoder(spec) for spec in encoders or ASK_ENCODERS}
@@ -71,15 +68,15 @@ class ImageReader:
     ) -> list[Answer]:
         """Answer `questions[i]` about `images[i]`. An image that occurs several times is described once.
 
-        shots: by default pseudo samples, which show the form of an answer; () for none. Those with an image and no
-        context get theirs from the encoders. ids: of the queries, for `shots` that are picked by `Shot.id`.
+        shots: by default pseudo samples, which show the form of an answer; () for none. A shot with an image and no
+        context is described by the encoders. ids: of the queries, for a function that selects shots by id.
         choices: the answer is one of these.
         """
         if len(images) != len(questions):
             raise InputError(f"got {len(images)} images and {len(questions)} questions; expected one question for each")
-        options = _spaced(choices) if choices is not None else None
-        settings = Generation(max_tokens, temperature, seed, options)
-        return self._read(template or VQATemplate(), images, questions, shots, ids, settings)
+        template = template or VQATemplate()
+        request = Request(max_tokens, template.stop, temperature, seed, _spaced(choices))
+        return self._read(template, images, questions, shots, ids, request)
 
     def classify(
         self,
@@ -94,14 +91,14 @@ class ImageReader:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[Answer]:
-        """The label of each image. constrained: the model can write nothing but a label; else what it writes is parsed,
-        and all that is no label is an error.
+        """The label of each image. constrained: the model can only write a label; otherwise its text is parsed, and
+        anything but a label is an error.
         """
         template = template or ClassificationTemplate(labels=tuple(labels))
         if template.labels != tuple(labels):
             raise InputError(f"the template's labels are {list(template.labels)}; expected {list(labels)}")
-        settings = Generation(max_tokens, temperature, seed, _spaced(labels) if constrained else None)
-        return self._read(template, images, [""] * len(images), shots, ids, settings)
+        request = Request(max_tokens, template.stop, temperature, seed, _spaced(labels if constrained else None))
+        return self._read(template, images, [""] * len(images), shots, ids, request)
 
     def caption(
         self,
@@ -114,34 +111,14 @@ class ImageReader:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[Answer]:
-        """One caption for each image, in the manner of the shots."""
-        settings = Generation(max_tokens, temperature, seed)
-        return self._read(template or CaptionTemplate(), images, [""] * len(images), shots, ids, settings)
+        """One caption per image, in the style of the shots."""
+        template = template or CaptionTemplate()
+        request = Request(max_tokens, template.stop, temperature, seed)
+        return self._read(template, images, [""] * len(images), shots, ids, request)
 
-    def upsample(
-        self,
-        prompts: Sequence[str],
-        *,
-        template: UpsampleTemplate | None = None,
-        shots: Sequence[Shot] = WORKED_PAIRS,
-        count_tokens: TokenCounter | None = None,
-        token_limit: int | None = None,
-        max_tokens: int = 192,
-        temperature: float = 0.7,
-        seed: int = 0,
-    ) -> list[Upsampling]:
-        """Rewrite short prompts for an image generator; see `upsampler.upsample`, which needs no encoder."""
-        return upsample(
-            self.language_model,
-            prompts,
-            template=template,
-            shots=shots,
-            count_tokens=count_tokens,
-            token_limit=token_limit,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-        )
+    def upsample(self, prompts: Sequence[str], **settings: Any) -> list[Upsampling]:
+        """Rewrite short prompts for an image generator; settings of `upsampler.upsample`, which needs no encoder."""
+        return upsample(self.language_model, prompts, **settings)
 
     def _read(
         self,
@@ -150,59 +127,46 @@ class ImageReader:
         questions: Sequence[str],
         shots: Shots,
         ids: Sequence[str] | None,
-        settings: Generation,
+        request: Request,
     ) -> list[Answer]:
         if ids is not None and len(ids) != len(images):
             raise InputError(f"got {len(ids)} ids for {len(images)} images; expected one for each")
         described = self.describer.describe(images)
-        specs = self.describer.specs
         names = ids or [one.name for one in described]
         errors = [one.error for one in described]
         if isinstance(template, VQATemplate):
             errors = [
-                error or (None if asked.strip() else _BLANK) for error, asked in zip(errors, questions, strict=True)
+                error or (None if text.strip() else _BLANK) for error, text in zip(errors, questions, strict=True)
             ]
-        ready = [i for i, error in enumerate(errors) if error is None]
+        valid = [i for i, error in enumerate(errors) if error is None]
         files = [str(image) if isinstance(image, str | Path) else "" for image in images]
-        queries = [Shot(described[i].context(specs), questions[i], id=names[i], image=files[i]) for i in ready]
+        contexts = {i: described[i].context(self.describer.specs) for i in valid}
+        queries = [Shot(contexts[i], questions[i], id=names[i], image=files[i]) for i in valid]
         if callable(shots):
-            chosen = self._with_contexts([shots(query) for query in queries])
+            own_shots = self._with_contexts([shots(query) for query in queries])
         else:
-            chosen = self._with_contexts([shots]) * len(queries)
-        by_place = dict(zip(ready, read(self.language_model, template, queries, chosen, settings), strict=True))
+            own_shots = self._with_contexts([shots]) * len(queries)
+        readings = dict(zip(valid, read(self.language_model, template, queries, own_shots, request), strict=True))
+        answers = []
+        for i, (one, question) in enumerate(zip(described, questions, strict=True)):
+            made = readings.get(i) or Reading(None, None, None, errors[i])
+            evidence = (one.descriptions, made.prompt, made.completion, self.language_model.spec)
+            answers.append(Answer(one.name, question, made.answer, *evidence, made.error, made.note))
+        return answers
+
+    def _with_contexts(self, lists: Sequence[Sequence[Shot]]) -> list[list[Shot]]:
+        """The lists of shots; those with an image and no context are described."""
+        paths = list(dict.fromkeys(shot.image for shots in lists for shot in shots if shot.image and not shot.context))
+        described = dict(zip(paths, self.describer.describe(paths), strict=True))
+        if errors := [one.error for one in described.values() if one.error]:
+            raise InputError(f"the image of a shot cannot be described: {errors[0]}")
+        contexts = {path: one.context(self.describer.specs) for path, one in described.items()}
         return [
-            self._answer(one, question, by_place.get(i) or Reading(None, None, None, errors[i]))
-            for i, (one, question) in enumerate(zip(described, questions, strict=True))
+            [shot if shot.context else replace(shot, context=contexts.get(shot.image, shot.context)) for shot in shots]
+            for shots in lists
         ]
 
-    def _with_contexts(self, chosen: Sequence[Sequence[Shot]]) -> list[list[Shot]]:
-        """The shots, those with an image and no context described as the queries are."""
-        paths = list(dict.fromkeys(s.image for shots in chosen for s in shots if s.image and not s.context))
-        words = dict(zip(paths, self.describer.describe(paths), strict=True))
-        if wrong := [one for one in words.values() if one.error]:
-            raise InputError(f"the image of a shot cannot be described: {wrong[0].error}")
-        return [
-            [
-                replace(shot, context=words[shot.image].context(self.describer.specs)) if shot.image in words else shot
-                for shot in shots
-            ]
-            for shots in chosen
-        ]
 
-    def _answer(self, one: Described, question: str, made: Reading) -> Answer:
-        return Answer(
-            one.name,
-            question,
-            made.answer,
-            one.descriptions,
-            made.prompt,
-            made.completion,
-            self.language_model.spec,
-            made.error,
-            made.note,
-        )
-
-
-def _spaced(choices: Sequence[str]) -> tuple[str, ...]:
-    """With the space that stands between a field's colon and its answer."""
-    return tuple(f" {choice}" for choice in choices)
+def _spaced(choices: Sequence[str] | None) -> tuple[str, ...] | None:
+    """With the space between a field's colon and its answer."""
+    return None if choices is None else tuple(f" {choice}" for choice in choices)

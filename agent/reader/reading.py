@@ -1,4 +1,4 @@
-"""Queries through a language model in one batch: rendered, fitted into its context, completed, parsed."""
+"""Queries through a language model in one batch: rendered, fitted to its context, completed, parsed."""
 
 from __future__ import annotations
 
@@ -8,35 +8,20 @@ from dataclasses import dataclass
 from ...errors import TextlensError
 from ...prompting.fewshot import Fitted, fit_prompt
 from ...prompting.templates import Shot, Template
-from ..models.base import Completion, CountsTokens, LanguageModel
+from ..models.base import Completion, CountsTokens, LanguageModel, Request
 
-_SPECIAL = 8  # tokens that a model may put around a prompt, at most
-
-
-@dataclass(frozen=True)
-class Generation:
-    """How to write an answer; see `LanguageModel.complete`."""
-
-    max_tokens: int
-    temperature: float
-    seed: int
-    choices: tuple[str, ...] | None = None
-
-    @property
-    def longest_answer(self) -> int:
-        """Tokens to keep free behind the prompt; no token is shorter than a byte."""
-        return max((len(choice.encode()) + 1 for choice in self.choices or ()), default=self.max_tokens)
+_SPECIAL = 8  # at most so many special tokens around a prompt
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What became of one query. answer: as parsed, or None with an `error`. note: dropped shots, a cut-off answer."""
+    """The result of one query: a parsed answer or an error."""
 
     prompt: str | None
     completion: Completion | None
     answer: str | None
     error: str | None
-    note: str | None = None
+    note: str | None = None  # dropped shots, a cut-off answer
 
 
 def read(
@@ -44,22 +29,15 @@ def read(
     template: Template,
     queries: Sequence[Shot],
     shots: Sequence[Sequence[Shot]],
-    settings: Generation,
+    request: Request,
 ) -> list[Reading]:
-    """One reading per query, in their order; `shots[i]` stand before query i. No query's failure loses another."""
+    """One reading per query, in order; `shots[i]` are query i's. A failed query loses no other."""
     if not queries:
         return []
-    fitted = fit(model, template, queries, shots, settings.longest_answer)
+    fitted = fit(model, template, queries, shots, request.max_answer_tokens)
     sent = {i: one for i, one in enumerate(fitted) if isinstance(one, Fitted)}
-    completions = model.complete(
-        [one.prompt for one in sent.values()],
-        max_tokens=settings.max_tokens,
-        stop=template.stop,
-        temperature=settings.temperature,
-        seed=settings.seed,
-        choices=settings.choices,
-    )
-    choices = settings.choices or ()
+    completions = model.complete([one.prompt for one in sent.values()], **request.parameters)
+    choices = request.choices or ()
     parsed = {i: _parsed(template, sent[i], made, choices) for i, made in zip(sent, completions, strict=True)}
     return [parsed.get(i) or Reading(None, None, None, str(one)) for i, one in enumerate(fitted)]
 
@@ -71,9 +49,9 @@ def fit(
     shots: Sequence[Sequence[Shot]],
     reserve: int,
 ) -> list[Fitted | TextlensError]:
-    """The prompts, with as many shots as leave `reserve` tokens free, or the error of a query too long by itself.
+    """The prompts, with as many shots as leave `reserve` tokens free, or the error of a query that is too long alone.
 
-    Queries that have the very same list of shots all drop what the longest of them must: their prefix stays shared.
+    Queries with the same list of shots all drop as many as the longest of them, so that they keep a shared prefix.
     A model that counts no tokens gets all shots.
     """
     prompts = _rendered(template, queries, shots)
@@ -82,7 +60,7 @@ def fit(
         return [*whole]
     room = limit - reserve
     results: list[Fitted | TextlensError] = [*whole]
-    dropped: dict[int, int] = {}
+    dropped: dict[int, int] = {}  # id of a list of shots -> how many
     for i, entire in enumerate(whole):
         try:
             if is_longer(model, entire.prompt, room):
@@ -99,13 +77,13 @@ def fit(
 
 
 def is_longer(model: CountsTokens, prompt: str, room: int) -> bool:
-    """Whether a prompt takes more than `room` tokens. A short one is not counted, which may cost a request: no token
-    is shorter than a byte."""
+    """Whether a prompt has more than `room` tokens. A token is at least one byte, so short prompts need no count,
+    which may cost a request."""
     return len(prompt.encode(errors="surrogatepass")) + _SPECIAL > room and model.count_tokens(prompt) > room
 
 
 def _rendered(template: Template, queries: Sequence[Shot], shots: Sequence[Sequence[Shot]]) -> list[str]:
-    """As `template.render` makes them; shots that several queries have in common are rendered once."""
+    """As `template.render` does; each list of shots is rendered once."""
     prefixes = {id(own): template.prefix(own) for own in {id(own): own for own in shots}.values()}
     head = len(template.prefix())
     return [prefixes[id(own)] + template.render(query)[head:] for query, own in zip(queries, shots, strict=True)]
@@ -116,7 +94,7 @@ def _parsed(template: Template, sent: Fitted, completion: Completion, choices: S
     note = "; ".join(part for part in (sent.note, cut) if part) or None
     if completion.error is not None:
         return Reading(sent.prompt, completion, None, completion.error, note)
-    if completion.text in choices:  # whatever it holds, a stop mark too: there is nothing to look for
+    if completion.text in choices:  # needs no parsing, even with a stop string in it
         return Reading(sent.prompt, completion, completion.text.removeprefix(" "), None, note)
     parsed = template.parse(completion.text)
     return Reading(sent.prompt, completion, parsed.answer, parsed.error, note)

@@ -1,4 +1,4 @@
-"""Where the shots of a question or a classification come from: a file, a folder per class, or nowhere."""
+"""Loads shots: for questions from a file, for classes from a folder each."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ...prompting.vqa import VQA_PSEUDO
 
 
 def question_shots(file: str | Path | None, num_fewshot: int | None = None, *, seed: int = 0) -> list[Shot]:
-    """The shots for questions: the whole file in its order, or `num_fewshot` of it, drawn once by the seed.
+    """The file's shots in order, or a sample of `num_fewshot`.
 
-    Zero shots, or no file, give pseudo samples, without any image: of the file's own questions, or of common ones.
+    Zero shots, or no file, give pseudo samples without an image: from the file's questions, or common ones.
     """
     if file is None:
         if num_fewshot:
@@ -31,10 +31,9 @@ def question_shots(file: str | Path | None, num_fewshot: int | None = None, *, s
 def folder_shots(
     folder: str | Path, labels: Sequence[str], num_fewshot: int | None = None, *, seed: int = 0
 ) -> list[Shot]:
-    """One shot per image in `folder/LABEL/`, or `num_fewshot` of them, as many of each label as can be, mixed by the
-    seed. Their contexts are still to be written.
+    """One shot per image in `folder/LABEL/`, or a balanced sample of `num_fewshot`, shuffled, without contexts.
 
-    Folders of other names are passed over. Raises `InputError` for a label without a folder, or without an image.
+    Other folders are ignored. Raises `InputError` for a label without a folder or without an image.
     """
     shots = [shot for label in labels for shot in _of_label(Path(folder) / label, label)]
     wanted = len(shots) if num_fewshot is None else num_fewshot

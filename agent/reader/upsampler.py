@@ -1,4 +1,4 @@
-"""Prompt upsampling by a language model: rewritten in one batch, then checked against the originals."""
+"""Prompt upsampling: a language model rewrites prompts in one batch; each rewrite is checked against its prompt."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from ...errors import InputError, TextlensError
 from ...prompting.rewrites import TokenCounter, Upsampled, select_rewrite
 from ...prompting.templates import Shot
 from ...prompting.upsampling import WORKED_PAIRS, UpsampleTemplate
-from ..models.base import CountsTokens, LanguageModel
+from ..models.base import CountsTokens, LanguageModel, Request
 from .answers import Upsampling
-from .reading import Generation, is_longer, read
+from .reading import is_longer, read
+
+CLIP = "clip"
 
 
 def upsample(
@@ -25,21 +27,21 @@ def upsample(
     temperature: float = 0.7,
     seed: int = 0,
 ) -> list[Upsampling]:
-    """Rewrite short prompts for an image generator; an unfaithful rewrite gives way to the prompt (`select_rewrite`).
+    """Rewrite short prompts for an image generator. A prompt without a usable rewrite comes back as it is, flagged
+    "failed", with the reason as its error.
 
-    template: by default the full one, or the brief one for a model whose context cannot hold it.
-    temperature: not 0, so that another seed gives another rewrite.
-    count_tokens, token_limit: how long a rewrite may be, in the tokens of the generator that reads it.
-    A prompt that cannot be rewritten comes back as it is, flagged "failed", with the reason as its error.
+    template: by default the full one, or the brief one for a model with a short context.
+    temperature: above 0, so that each seed gives another rewrite.
+    count_tokens, token_limit: the maximum length of a rewrite, in the image generator's tokens.
     """
     if (count_tokens is None) != (token_limit is None):
         raise InputError("a token limit needs both token_limit and count_tokens, the target's own tokenizer")
-    settings = Generation(max_tokens, temperature, seed)
     queries = [Shot(question=prompt) for prompt in prompts]
     template = template or _upsample_template(language_model, queries, shots, max_tokens)
-    reads = read(language_model, template, queries, [shots] * len(queries), settings)
+    request = Request(max_tokens, template.stop, temperature, seed)
+    readings = read(language_model, template, queries, [shots] * len(queries), request)
     made = []
-    for prompt, one in zip(prompts, reads, strict=True):
+    for prompt, one in zip(prompts, readings, strict=True):
         error = one.error
         if one.completion is not None and one.completion.cut_off:
             error = f"the rewrite was cut off at {max_tokens} tokens"
@@ -52,6 +54,29 @@ def upsample(
     return made
 
 
+def token_counter(tokenizer: str = CLIP) -> TokenCounter:
+    """Counts tokens as an image generator does, begin and end token included: 77 fill a CLIP text encoder.
+
+    tokenizer: "clip" (OpenAI's, which Stable Diffusion uses; comes with open_clip), or the hub id or folder of a
+    transformers tokenizer. Raises `InputError` if it does not load.
+    """
+    if tokenizer == CLIP:
+        from open_clip.tokenizer import SimpleTokenizer
+
+        clip = SimpleTokenizer()
+        return lambda text: len(clip.encode(text)) + 2
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        message = " ".join(str(error).split())[:400]
+        raise InputError(
+            f"{tokenizer!r} does not load as a tokenizer: {message}; expected clip, or a folder"
+        ) from error
+    return lambda text: len(loaded(text, truncation=False, verbose=False)["input_ids"])
+
+
 def _upsample_template(
     model: LanguageModel, queries: Sequence[Shot], shots: Sequence[Shot], max_tokens: int
 ) -> UpsampleTemplate:
@@ -61,5 +86,5 @@ def _upsample_template(
             if any(is_longer(model, full.render(query, shots), limit - max_tokens) for query in queries):
                 return UpsampleTemplate.brief()
         except TextlensError:
-            pass  # the prompt that cannot be counted gets its own error later
+            pass  # `read` reports it as the prompt's error
     return full

@@ -1,8 +1,7 @@
-"""Which images a tool opens when a language model names them: by an id, by a path below allowed folders, as data URLs.
+"""Opens images that a language model names: by id, by path below allowed folders, or as data URLs.
 
-What a language model writes may come from anybody whose text it has read. So a name never leads anywhere but to an
-image that was put into the store, to a file whose true place is below an allowed folder, or to pixels that the name
-itself holds. Nothing is ever fetched.
+Its names are untrusted: they may come from any text it has read. A name opens an image of the store, a file whose
+resolved path is below an allowed folder, or a data URL, and nothing else. Nothing is fetched from the network.
 """
 
 from __future__ import annotations
@@ -19,16 +18,15 @@ from ...errors import InputError
 from .image_store import ImageStore
 
 _ADDRESS = re.compile(r"\s*(file:|[a-z][a-z0-9+.-]*:/)", re.IGNORECASE)
-_MOST_NAMES = 20  # listed in an error
-_DRAWN_KEPT = 32
+_MAX_NAMES = 20  # listed in an error
+_MAX_DRAWN = 32  # drawings kept
 
 
 class ImageAccess:
     """`open(reference)` for references from a language model.
 
-    roots: folders whose images may be opened, those in their subfolders too, by their path below the folder; where
-    several have the same path, the first. store: images by id. data_urls: whether "data:…" is taken.
-    limits: of each image. drawn: what the tools drew, kept as "drawn-1", "drawn-2", …
+    roots: folders whose images, subfolders included, may be opened by their relative path; the first match counts.
+    store: images by id. data_urls: whether they are allowed. drawn: the tools' drawings, "drawn-1", "drawn-2", …
     """
 
     def __init__(
@@ -46,11 +44,11 @@ class ImageAccess:
             if not root.is_dir():
                 raise InputError(f"no folder {root} to take images from; make it, or name another")
         self.store = store if store is not None else ImageStore()
-        self.drawn = ImageStore("drawn", capacity=_DRAWN_KEPT)
+        self.drawn = ImageStore("drawn", capacity=_MAX_DRAWN)
         self.data_urls, self.limits = data_urls, limits
 
     def open(self, reference: str) -> Image.Image:
-        """The image as RGB. Raises `ImageError`, in words for a language model: no path of this machine is in them."""
+        """The image as RGB. Raises `ImageError`, written for the language model, without paths of this machine."""
         for store in (self.store, self.drawn):
             if (image := store.get(reference)) is not None:
                 return image
@@ -60,33 +58,33 @@ class ImageAccess:
             return load_image(reference, limits=self.limits)
         path = self._path(reference)
         try:
-            return load_image(path, limits=self.limits)  # a Path, which is never taken for an address
+            return load_image(path, limits=self.limits)  # a Path is never read as a URL
         except ImageError as error:
             reason = str(error).removeprefix(f"{display_name(path)}: ")
             raise ImageError(f"{display_name(reference)}: {reason}") from error
 
     def names(self) -> list[str]:
-        """What can be opened by name: the ids, and the images that lie directly in the roots."""
+        """Names that can be opened: the ids, and the images directly in the roots."""
         files = [Path(name).name for root in self.roots for name in expand_images([str(root)]) if name != str(root)]
         return list(dict.fromkeys([*self.store.ids, *self.drawn.ids, *files]))
 
     def _path(self, reference: str) -> Path:
-        """The true path of an existing file below a root."""
+        """The resolved path of an existing file below a root."""
         self._check_relative(reference)
         for root in self.roots:
             try:
-                path = (root / reference).resolve()  # all symbolic links followed
+                path = (root / reference).resolve()  # follows all symbolic links
                 exists = os.path.exists(path)
             except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a null character, a name too long
                 raise self._refused(reference, "is no usable path") from error
-            if not path.is_relative_to(root):  # whether it exists is nobody's business
+            if not path.is_relative_to(root):  # checked first: does not reveal whether the file exists
                 raise self._refused(reference, "leads out of the allowed folders")
             if exists:
                 return path
         raise self._refused(reference, "there is no such image")
 
     def _check_relative(self, reference: str) -> None:
-        """By the rules of both kinds of paths, whatever system this is: a name may be checked here and used there."""
+        """By the path rules of POSIX and Windows, whatever system this is."""
         kinds = (PurePosixPath(reference), PureWindowsPath(reference))
         if any(kind.anchor for kind in kinds):
             raise self._refused(reference, "absolute paths are refused")
@@ -102,7 +100,7 @@ class ImageAccess:
 
     def _expected(self) -> str:
         names = self.names()
-        listed = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
+        listed = ", ".join(names[:_MAX_NAMES]) + (", …" if len(names) > _MAX_NAMES else "")
         kinds = ["an image's id"]
         kinds += ["a path below the allowed folders"] * bool(self.roots) + ["a data URL"] * self.data_urls
         return f"expected {' or '.join(kinds)}" + (f"; known images: {listed}" if names else "")

@@ -1,4 +1,4 @@
-"""Images kept in memory under ids, so that a language model can name them without any path."""
+"""Images in memory by id, so that a language model can name them without paths."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from ...errors import InputError
 
 
 class ImageStore:
-    """id -> RGB image; safe for threads.
+    """id -> RGB image; thread-safe.
 
-    prefix: of the ids that are made here, "image-1", "image-2", …
-    capacity: images that are kept, the ones added first forgotten first; None keeps all.
+    prefix: of generated ids, "image-1", "image-2", … capacity: images kept, the oldest dropped first; None keeps all.
     """
 
     def __init__(
@@ -29,9 +28,9 @@ class ImageStore:
         self._made, self._lock = 0, Lock()
 
     def add(self, source: ImageSource, id: str | None = None, *, allow_network: bool = False) -> str:
-        """Keep an image; returns its id. Arguments: `load_image`. For callers one trusts: any path is read.
+        """Add an image and return its id. For trusted callers: any path is read. Arguments: `load_image`.
 
-        Raises `ImageError` for what is no image, `InputError` for an id that is taken.
+        Raises `ImageError` if it is not an image, `InputError` if the id is taken.
         """
         image = load_image(source, limits=self._limits, allow_network=allow_network)
         kept = _encoded(source) or image
@@ -45,13 +44,13 @@ class ImageStore:
         return name
 
     def get(self, id: str) -> Image.Image | None:
-        """The image of an id; None where there is none."""
+        """The image of an id; None if there is none."""
         with self._lock:
             kept = self._images.get(id)
         return None if kept is None else load_image(kept, limits=self._limits)
 
     def remove(self, id: str) -> None:
-        """Forget an image; nothing happens where there is none."""
+        """Remove an image, if it is there."""
         with self._lock:
             self._images.pop(id, None)
 
@@ -61,7 +60,7 @@ class ImageStore:
             return list(self._images)
 
     def _next_id(self) -> str:
-        """One that no image has or, made here, ever had: an old answer must not come to speak of a new image."""
+        """A new id, never used before: old answers must not refer to a new image."""
         while True:
             self._made += 1
             if (name := f"{self._prefix}-{self._made}") not in self._images:
@@ -69,7 +68,7 @@ class ImageStore:
 
 
 def _encoded(source: ImageSource) -> bytes | None:
-    """The bytes of an image file, a tenth of its pixels' size or less; None for what is no file."""
+    """The bytes of an image file, about a tenth of its pixels' size; None if it is not a file."""
     if isinstance(source, bytes):
         return source
     path = Path(source) if isinstance(source, str | Path) else None

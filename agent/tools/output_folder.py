@@ -1,4 +1,4 @@
-"""Where a tool may write pictures when a language model names the files: new files in one folder, nothing else."""
+"""Writes pictures that a language model names: new PNG files in one folder, nothing else."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from PIL import Image
 from ...encoders.images import display_name
 from ...errors import InputError
 
-# Neither separators nor control characters, no leading dot, no colon (a stream of another file on Windows).
+# No separators, no control characters, no leading dot, no colon (an alternate data stream on Windows).
 _NAME = re.compile(r"\w[\w .-]{0,99}\.png", re.IGNORECASE)
 
 
 class OutputFolder:
-    """`save(name, image)` as PNG; never over a file that is there. Raises `InputError` if `folder` is none."""
+    """`save(name, image)` as PNG, never over an existing file. Raises `InputError` if `folder` is not a folder."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).resolve()
@@ -24,7 +24,7 @@ class OutputFolder:
             raise InputError(f"no folder {folder} to write pictures into; make it, or name another")
 
     def check(self, name: str) -> Path:
-        """The path to write. Raises `InputError` for a name that may not be written: before drawing, not after."""
+        """The path to write. Raises `InputError` for a name that may not be written; call it before drawing."""
         if not _NAME.fullmatch(name):
             raise InputError(
                 f"{display_name(name)!r} cannot be a picture's name; expected letters, digits, spaces, dots, - and _, "
@@ -36,12 +36,12 @@ class OutputFolder:
         return path
 
     def save(self, name: str, image: Image.Image) -> Path:
-        """Write a new file and return its path. Raises `InputError` as `check` does, and where it cannot be written."""
+        """Write a new file and return its path. Raises `InputError` as `check` does, and if writing fails."""
         path = self.check(name)
         encoded = io.BytesIO()
         image.save(encoded, "PNG")
         try:
-            with open(path, "xb") as file:  # fails on anything that came in between, a symbolic link too
+            with open(path, "xb") as file:  # fails if anything was created meanwhile, symbolic links included
                 try:
                     file.write(encoded.getvalue())
                     file.flush()

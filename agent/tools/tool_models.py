@@ -1,4 +1,4 @@
-"""The models that tools compute with, each built when the first tool needs it, and shared by all of them."""
+"""The models that the tools share, each loaded at first use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from ...encoders.base import Encoder
 from ...encoders.images import DEFAULT_LIMITS, ImageLimits
 from ...encoders.registry import ASK_ENCODERS, load_encoder
-from ..models.base import DEFAULT_LANGUAGE_MODEL, LanguageModel, load_language_model
+from ..models.base import LanguageModel
+from ..models.registry import DEFAULT_LANGUAGE_MODEL, load_language_model
 
 if TYPE_CHECKING:
     from ...encoders.redraw.redrawer import Redrawer
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class ToolModels:
-    """encoders, language_model, decoder: specs as the command line takes them, or what they name, ready made.
+    """encoders, language_model, decoder: specs of the command line, or ready-made objects.
 
-    Agents call several tools at once, in threads. Models and caches are not made for that: hold `lock` for any use.
-    Raises `InputError`, at the first use, for a spec that is wrong.
+    Agents call tools in parallel threads, and models and caches are not thread-safe: hold `lock` for any use.
+    A wrong spec raises `InputError` at first use.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class ToolModels:
         from ..reader.reader import ImageReader
 
         reader = ImageReader(self.describer.encoders, self.language_model)
-        reader.describer = self.describer  # so that an image is described once, whichever tool came first
+        reader.describer = self.describer  # shares its cache
         return reader
 
     @cached_property

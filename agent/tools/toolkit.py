@@ -1,4 +1,4 @@
-"""All textlens tools for a LangChain agent, with the same images, models and limits."""
+"""All textlens tools for a LangChain agent, with shared images, models and limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pydantic import ConfigDict, SkipValidation
 
 from ...encoders.base import Encoder
 from ...encoders.images import DEFAULT_LIMITS, ImageLimits, ImageSource
-from ..models.base import DEFAULT_LANGUAGE_MODEL, LanguageModel
+from ..models.base import LanguageModel
+from ..models.registry import DEFAULT_LANGUAGE_MODEL
 from .image_access import ImageAccess
 from .image_store import ImageStore
 from .output_folder import OutputFolder
@@ -19,7 +20,7 @@ from .tools import AskImage, ClassifyImage, DescribeImage, RecreateImage, Upsamp
 
 
 class TextlensToolkit(BaseToolkit):
-    """access: which images may be opened. models: built at their first use. output: where pictures may be saved.
+    """The tools' images, models and output folder.
 
     toolkit = TextlensToolkit.from_specs(roots=["photos"], encoders=["coca"])
     agent = create_agent(model, toolkit.get_tools())
@@ -43,12 +44,11 @@ class TextlensToolkit(BaseToolkit):
         data_urls: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> TextlensToolkit:
-        """By the names that the command line takes.
+        """By the specs of the command line.
 
-        roots: folders whose images the language model may open. images: id -> image, kept in memory.
-        output_folder: where `recreate_image` may save new PNG files; without it none are saved.
-        encoders, language_model: that describe and answer. decoder: that draws. Raises `InputError` for a folder that
-        is none and an image that cannot be read; a wrong spec shows at its first use.
+        roots: folders whose images may be opened. images: id -> image, kept in memory.
+        output_folder: where `recreate_image` may save PNG files; None for nowhere. decoder: draws them.
+        Raises `InputError` for a missing folder and an unreadable image; for a wrong spec at first use.
         """
         store = ImageStore(limits=limits)
         for id, image in (images or {}).items():

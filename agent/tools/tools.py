@@ -1,15 +1,13 @@
 """LangChain tools: describe, ask about, classify and redraw images, upsample prompts.
 
-Each gives the language model a short text and leaves the full evidence as the message's artifact, in plain JSON types.
-What the model can mend (a name, an argument) comes back to it as an error message; a wrong set-up raises `InputError`.
-Synchronous calls are ours; asynchronous ones run them in a thread, as LangChain does by itself.
+Each returns a short text for the language model, and the evidence as the message's artifact, in plain JSON types.
+Wrong names and arguments go back to the model as an error message; a wrong set-up raises `InputError`.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from dataclasses import replace
 from typing import Any
 
 from langchain_core.tools import ToolException
@@ -21,11 +19,11 @@ from ...encoders.redraw.recreate import Recreation
 from ...prompting.rewrites import FLAGS
 from ...prompting.sanitize import clean, quoted
 from ..reader.upsampler import upsample
+from .base import ImageTool, Result, TextlensTool, recoverable, with_notes
 from .output_folder import OutputFolder
-from .tool_base import ImageTool, Result, TextlensTool, recoverable, with_notes
 
 _IMAGE = "The image: its id, such as image-1; or a path below the allowed folders, such as trip/cat.png; or a data URL."
-_LARGEST_SEED = 2**31 - 1  # what every server takes
+_MAX_SEED = 2**31 - 1  # that every server takes
 _SEED = "Another seed gives another result."
 
 
@@ -34,20 +32,15 @@ class DescribeImageInput(BaseModel):
 
 
 class DescribeImage(ImageTool):
-    """The words of all encoders for one image."""
+    """All encoders' descriptions of one image."""
 
     name: str = "describe_image"
     description: str = "Describe an image in words: what is in it, where, in which colours."
     args_schema: Any = DescribeImageInput
 
     def _run(self, image: str) -> Result:
-        opened = self.open(image)
-        with self.models.lock:
-            (one,) = self.models.describer.describe([opened])
-        if one.error is not None:
-            raise ToolException(one.error)
-        words = [{"encoder": made.encoder, "text": made.text} for made in one.descriptions]
-        lines = [f"{made['encoder']}: {quoted(clean(made['text']))}" for made in words]
+        words = [{"encoder": one.encoder, "text": one.text} for one in self.descriptions(self.open(image))]
+        lines = [f"{one['encoder']}: {quoted(clean(one['text']))}" for one in words]
         return "\n".join(lines), {"image": display_name(image), "descriptions": words}
 
 
@@ -60,21 +53,15 @@ class AskImageInput(BaseModel):
 
 
 class AskImage(ImageTool):
-    """A question about one image, answered by the reader's own language model from the encoders' words."""
+    """A question about one image, answered by the reader's language model from the encoders' words."""
 
     name: str = "ask_image"
     description: str = "Answer one short question about an image, such as: what colour is the star?"
     args_schema: Any = AskImageInput
 
     def _run(self, image: str, question: str, choices: list[str] | None = None) -> Result:
-        opened = self.open(image)
-        with self.models.lock:
-            reader = self.models.reader
-            with recoverable():
-                (answer,) = reader.ask([opened], [question], choices=choices)
-        if answer.answer is None:
-            raise ToolException(f"no answer: {answer.error}")
-        return with_notes(answer.answer, [answer.note]), replace(answer, image=display_name(image)).as_json()
+        answer = self.answer(image, lambda reader, opened: reader.ask([opened], [question], choices=choices))
+        return with_notes(str(answer.answer), [answer.note]), answer.as_json()
 
 
 class ClassifyImageInput(BaseModel):
@@ -90,23 +77,17 @@ class ClassifyImage(ImageTool):
     args_schema: Any = ClassifyImageInput
 
     def _run(self, image: str, labels: list[str]) -> Result:
-        opened = self.open(image)
-        with self.models.lock:
-            reader = self.models.reader
-            with recoverable():
-                (answer,) = reader.classify([opened], labels)
-        if answer.answer is None:
-            raise ToolException(f"no class: {answer.error}")
-        return with_notes(answer.answer, [answer.note]), replace(answer, image=display_name(image)).as_label_json()
+        answer = self.answer(image, lambda reader, opened: reader.classify([opened], labels))
+        return with_notes(str(answer.answer), [answer.note]), answer.as_label_json()
 
 
 class UpsamplePromptInput(BaseModel):
     prompt: str = Field(description="A short prompt for an image generator.", min_length=1)
-    seed: int = Field(default=0, ge=0, le=_LARGEST_SEED, description=_SEED)
+    seed: int = Field(default=0, ge=0, le=_MAX_SEED, description=_SEED)
 
 
 class UpsamplePrompt(TextlensTool):
-    """A short prompt made a detailed one. Where that fails the prompt itself comes back, with the reason."""
+    """A short prompt made detailed; if that fails, the prompt itself with the reason."""
 
     name: str = "upsample_prompt"
     description: str = "Turn a short prompt for an image generator into a detailed one that keeps every word's meaning."
@@ -130,14 +111,11 @@ class RecreateImageInput(BaseModel):
         default=None, description="Name of a new PNG file to save, such as red-star.png; without it none is saved."
     )
     side_by_side: bool = Field(default=False, description="Save image, words and drawing side by side in one picture.")
-    seed: int = Field(default=0, ge=0, le=_LARGEST_SEED, description=_SEED)
+    seed: int = Field(default=0, ge=0, le=_MAX_SEED, description=_SEED)
 
 
 class RecreateImage(ImageTool):
-    """An image drawn anew from the first encoder's words alone, or from given words.
-
-    output: where files may be written; None refuses all. guidance_scale, num_inference_steps: of `Redrawer.draw`.
-    """
+    """An image redrawn from the first encoder's words alone, or a drawing of given words."""
 
     name: str = "recreate_image"
     description: str = (
@@ -145,7 +123,7 @@ class RecreateImage(ImageTool):
         "The drawing gets an id by which the other tools can look at it."
     )
     args_schema: Any = RecreateImageInput
-    output: SkipValidation[OutputFolder | None] = Field(default=None, exclude=True, repr=False)
+    output: SkipValidation[OutputFolder | None] = Field(default=None, exclude=True, repr=False)  # None: saves nothing
     guidance_scale: float = Field(default=3.0, ge=1)
     num_inference_steps: int = Field(default=50, ge=1)
 
@@ -157,23 +135,22 @@ class RecreateImage(ImageTool):
         side_by_side: bool = False,
         seed: int = 0,
     ) -> Result:
-        output = self._checked_output(file_name)
+        if file_name:
+            with recoverable():
+                self._output().check(file_name)  # before drawing
         if bool(image) == bool(text):  # models fill what they leave out with empty strings
             raise ToolException("expected either an image or a text to draw")
         opened = self.open(image) if image else None
-        settings: dict[str, Any] = {
-            "guidance_scale": self.guidance_scale,
-            "num_inference_steps": self.num_inference_steps,
-            "seed": seed,
-        }
+        steps = self.num_inference_steps
+        settings: dict[str, Any] = {"guidance_scale": self.guidance_scale, "num_inference_steps": steps, "seed": seed}
         with self.models.lock:
-            words = (text or "") if opened is None else self._words(opened)
+            words = (text or "") if opened is None else self.descriptions(opened)[0].text
             redrawer = self.models.redrawer
             with recoverable():
                 made = Recreation(opened, words, redrawer.draw([words], **settings)[0])
         picture = made.picture if side_by_side else made.drawn
         with recoverable():
-            path = output.save(file_name, picture) if output and file_name else None
+            path = self._output().save(file_name, picture) if file_name else None
             drawn = self.access.drawn.add(made.drawn)
         saved = f"saved as {file_name}, and " if path else ""
         evidence = {
@@ -187,20 +164,10 @@ class RecreateImage(ImageTool):
         }
         return f"Drawn from the words {quoted(clean(words))}; {saved}kept as {drawn}.", evidence
 
-    def _checked_output(self, file_name: str | None) -> OutputFolder | None:
-        if not file_name:
-            return None
+    def _output(self) -> OutputFolder:
         if self.output is None:
             raise ToolException("no files may be written here; leave out file_name")
-        with recoverable():
-            self.output.check(file_name)
         return self.output
-
-    def _words(self, image: Image) -> str:
-        (one,) = self.models.describer.describe([image])
-        if one.error is not None:
-            raise ToolException(one.error)
-        return one.descriptions[0].text
 
 
 def _data_url(image: Image) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-from ...errors import InputError, check_range, unsendable
+from ...errors import InputError, check_range, encoding_error
 from ...progress import progress_bar
 from ..registry import WEIGHTS
 from .stable_diffusion import load_pipeline
@@ -61,7 +61,7 @@ class Redrawer:
 
         guidance_scale: of classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598); 1 is none.
         seed: image i's noise depends on `seed` and i alone, whatever the batch size and device.
-        Raises `InputError` for settings out of range, and for a text that is `unsendable`.
+        Raises `InputError` for settings out of range, and for a text that is `encoding_error`.
         """
         if isinstance(texts, str):
             raise InputError(f"got one text, {texts[:40]!r}; expected a list of texts")
@@ -70,7 +70,7 @@ class Redrawer:
         check_range("seed", seed, 0)
         check_range("batch_size", batch_size, 1)
         for text in texts:
-            if reason := unsendable(text, "the text"):  # the tokenizer's own error is unclear
+            if reason := encoding_error(text, "the text"):  # the tokenizer's own error is unclear
                 raise InputError(reason)
         images: list[Image] = []
         with progress_bar("steps") as bar:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import textlens
-from textlens.agent.models.base import LANGUAGE_MODELS
+from textlens.agent.models.registry import LANGUAGE_MODELS
 from textlens.agent.models.serving import serving
 
 from ..language_models import tiny_llama

@@ -6,6 +6,7 @@ import pytest
 from textlens.agent.nearest_shots import NearestShots
 from textlens.agent.reader.reader import ImageReader
 from textlens.encoders.clip.clip import Clip
+from textlens.encoders.images import load_image
 from textlens.encoders.registry import WEIGHTS
 from textlens.errors import InputError
 from textlens.prompting.templates import Shot
@@ -28,7 +29,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_the_most_like_image_comes_last_and_never_the_querys_own(clip: Clip, pictures: list[str]) -> None:
     shots = [Shot(question="What?", answer=str(i), id=path, image=path) for i, path in enumerate(pictures)]
     nearest = NearestShots(clip, shots, len(shots) - 1)
-    embedded = nearest._embeddings
+    embedded = clip.embed_images([load_image(path) for path in pictures])
     for i, path in enumerate(pictures[:3]):
         assert nearest(Shot(image=path, id="another"))[-1] == shots[i]
         others = nearest(Shot(image=path, id=path))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...encoders.images import ImageError, ImageSource, display_name, load_image
-from ...errors import InputError, unsendable
+from ...errors import InputError, encoding_error
 from .base import UnreadableItemError
 from .held_out import Positions, Split
 from .order import permuted
@@ -39,7 +39,7 @@ class RawItem:
         stripped = tuple(text.strip() for text in texts if text.strip())
         if not stripped:
             raise UnreadableItemError(f"{self.key}: the caption is empty")
-        problem = next((found for text in stripped if (found := unsendable(text, "the caption"))), None)
+        problem = next((found for text in stripped if (found := encoding_error(text, "the caption"))), None)
         if problem:
             raise UnreadableItemError(f"{self.key}: {problem}")
         return stripped

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from textlens.agent.models import serving as module
-from textlens.agent.models.base import LANGUAGE_MODELS
+from textlens.agent.models.registry import LANGUAGE_MODELS
 from textlens.agent.models.serving import ServingError, serving
 from textlens.agent.models.vllm_environment import PYTHON, Vllm, find_vllm
 from textlens.errors import InputError
@@ -75,7 +75,7 @@ def test_the_server_runs_as_long_as_the_context(stand_in, model, tmp_path):
 
 def test_it_ends_when_the_work_fails_and_by_force_if_need_be(stand_in, model, tmp_path, monkeypatch):
     monkeypatch.setenv("STAND_IN", "stubborn")
-    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.3)
     with pytest.raises(KeyError), serving(model, python=stand_in):
         raise KeyError
     assert all_end(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from textlens.agent.models import cached_batch
 from textlens.agent.models.cached_batch import shared_length
-from textlens.agent.models.transformers import InProcessModel, _draw, _generator
+from textlens.agent.models.transformers import InProcessModel
 from textlens.errors import InputError
 
 SHARED = "Answer the question given the context.\n\nImage question: is it red?\nShort answer: yes$\n\nImage context: "
@@ -43,9 +43,9 @@ def test_same_text_as_plain_generate(model, llama_folder, prompts, share_prefix)
 
 
 def test_a_text_that_outgrows_the_spare_room_of_the_cache(model):
-    number = cached_batch._SPARE + 8
+    number = cached_batch.SPARE + 8
     made = model.complete(PROMPTS, max_tokens=number, **GREEDY)
-    assert max(one.completion_tokens for one in made) > cached_batch._SPARE
+    assert max(one.completion_tokens for one in made) > cached_batch.SPARE
     assert [one.text for one in made] == [plain(model, prompt, number) for prompt in PROMPTS]
 
 
@@ -120,26 +120,27 @@ def test_a_sample_follows_from_seed_and_prompt_alone(model):
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_samples_are_drawn_from_the_softmax_at_their_temperature():
-    scores = torch.tensor([0.0, 1.0, 2.0, -50.0])
-    noise = [_generator(seed, "dog") for seed in range(2000)]
-    shares = _draw(scores.expand(2000, 4), 2.0, noise).bincount(minlength=4) / 2000
-    torch.testing.assert_close(shares, (scores / 2).softmax(-1), atol=0.04, rtol=0)  # above three standard errors
-    assert _draw(scores[None], 0.0, []).tolist() == [2]
+def log_probability(model, prompt, choice):
+    """Of the choice and "$" after the prompt, by a plain forward pass."""
+    before, own = (model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, choice + "$"))
+    ids = torch.tensor([[1, *before, *own]])
+    with torch.inference_mode():
+        logs = model.model(ids).logits[0].log_softmax(-1)
+    return sum(logs[len(before) + i, token].item() for i, token in enumerate(own))
+
+
+def test_choices_are_sampled_from_the_softmax_at_their_temperature(model):
+    choices, asked = [" yes", " no", " two"], {"max_tokens": 1, "stop": ["$"], "temperature": 4.0}
+    texts = [model.complete(["dog"], choices=choices, seed=seed, **asked)[0].text for seed in range(400)]
+    shares = torch.tensor([texts.count(choice) / 400 for choice in choices])
+    expected = (torch.tensor([log_probability(model, "dog", choice) for choice in choices]) / 4).softmax(-1)
+    torch.testing.assert_close(shares, expected, atol=0.08, rtol=0)  # above three standard errors
 
 
 def test_choices_give_the_likeliest_one(model):
     choices, stop = [" yes", " no", " two cats", "é"], ["$", "\n"]
     made = model.complete(PROMPTS, max_tokens=1, stop=stop, choices=choices, **GREEDY)
-
-    def log_probability(prompt, choice):
-        before, own = (model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, choice + "$"))
-        ids = torch.tensor([[1, *before, *own]])
-        with torch.inference_mode():
-            logs = model.model(ids).logits[0].log_softmax(-1)
-        return sum(logs[len(before) + i, token].item() for i, token in enumerate(own))
-
-    best = [max(choices, key=lambda choice: log_probability(prompt, choice)) for prompt in PROMPTS]
+    best = [max(choices, key=lambda choice: log_probability(model, prompt, choice)) for prompt in PROMPTS]
     assert [one.text for one in made] == best
     assert {one.finish_reason for one in made} == {"stop"}
     assert made[0].parameters["choices"] == tuple(choices)

@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from textlens.agent.models.base import load_language_model
+from textlens.agent.models.base import Request
+from textlens.agent.models.registry import load_language_model
 from textlens.agent.models.server import ServerModel, ServerSettings
-from textlens.agent.reader.reading import Generation, read
+from textlens.agent.reader.reading import read
 from textlens.errors import InputError
 from textlens.prompting.templates import Shot
 from textlens.prompting.vqa import VQATemplate
@@ -108,8 +109,9 @@ def test_a_token_budget_by_the_servers_own_tokenizer(model, own_tokenizer):
         model.count_tokens("\ud800")
     shots = [Shot(question=f"Is number {n} here?", answer="yes") for n in range(model.context_length // 8)]
     queries = [Shot(question="Is it red?"), Shot(question="red " * 3000)]
-    settings = Generation(max_tokens=3, temperature=0.0, seed=0)
-    first, long = read(model, VQATemplate(max_chars=20_000), queries, [shots] * 2, settings)
+    template = VQATemplate(max_chars=20_000)
+    request = Request(3, template.stop, 0.0, 0)
+    first, long = read(model, template, queries, [shots] * 2, request)
     assert first.error is None
     assert "shots dropped" in first.note
     assert model.count_tokens(first.prompt) + 3 <= model.context_length

@@ -1,4 +1,4 @@
-"""Run by test_vllm_engine.py in vLLM's own environment: vLLM in process answers calls, and tells what was imported.
+"""Run by test_vllm.py in vLLM's own environment: vLLM in process answers calls, and tells what was imported.
 
 python vllm_engine_run.py CALLS.json ANSWERS.json
 """
@@ -32,7 +32,7 @@ def main(calls: Path, answers: Path) -> None:
         "refused": refused,
         "imported": sorted({"open_clip", "torchvision"} & set(sys.modules)),
     }
-    vllm_engine._LARGEST_SEED = 2**100  # so that the engine breaks
+    vllm_engine.MAX_SEED = 2**100  # so that the engine breaks
     settings = {"max_tokens": 2, "temperature": 1.0, "seed": 2**80}
     made["broken"] = [[one.error for one in model.complete(["a", "b"], **settings)] for _ in range(2)]
     answers.write_text(json.dumps(made))

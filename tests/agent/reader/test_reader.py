@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 from textlens.agent.models.base import Completion, Request
-from textlens.agent.models.target_tokens import token_counter
 from textlens.agent.reader.describer import Describer
 from textlens.agent.reader.reader import ImageReader
 from textlens.agent.reader.shot_sources import folder_shots, question_shots
+from textlens.agent.reader.upsampler import token_counter
 from textlens.encoders.base import Description
 from textlens.errors import InputError
 from textlens.prompting.fewshot import select_shots
@@ -47,7 +47,7 @@ class QueuedModel:
         self.texts, self.requests = list(texts), []
 
     def complete(self, prompts, *, max_tokens, stop=(), temperature, seed, choices=None):
-        request = Request.of(max_tokens, stop, temperature, seed, choices)
+        request = Request(max_tokens, stop, temperature, seed, choices)
         self.requests.append(request)
         return [self._completion(prompt, self.texts.pop(0), request) for prompt in prompts]
 

@@ -14,18 +14,18 @@ from rich.text import Text
 from ...errors import InputError
 from ...prompting.sanitize import one_line
 
-_ARGUMENT_CHARS, _RESULT_CHARS = 100, 500
+_MAX_ARGUMENT, _MAX_RESULT = 100, 500  # characters
 
 
 class Terminal:
-    """Nothing that a model or a server wrote reaches the terminal as a control character."""
+    """Shows text of models and servers without control characters."""
 
     def __init__(self, out: TextIO | None = None, notes: Console | None = None) -> None:
         self._out, self._notes = out or sys.stdout, notes or Console(stderr=True)
         self._in_line = False
 
     def words(self, text: str) -> None:
-        """The next piece of an answer."""
+        """The next part of a streamed answer."""
         if shown := printable(text):
             self._out.write(shown)
             self._out.flush()
@@ -36,11 +36,11 @@ class Terminal:
             self.words("\n")
 
     def tool_call(self, name: str, arguments: Mapping[str, Any]) -> None:
-        given = ", ".join(f"{key}={_shortened(repr(value), _ARGUMENT_CHARS)}" for key, value in arguments.items())
-        self.note(f"→ {_shortened(name, _ARGUMENT_CHARS)}({given})", "cyan")
+        given = ", ".join(f"{key}={_shortened(repr(value), _MAX_ARGUMENT)}" for key, value in arguments.items())
+        self.note(f"→ {_shortened(name, _MAX_ARGUMENT)}({given})", "cyan")
 
     def tool_result(self, text: str, *, failed: bool) -> None:
-        self.note(f"← {_shortened(text, _RESULT_CHARS)}", "red" if failed else "dim")
+        self.note(f"← {_shortened(text, _MAX_RESULT)}", "red" if failed else "dim")
 
     def error(self, text: str) -> None:
         self.note(f"error: {text}", "red")
@@ -51,16 +51,16 @@ class Terminal:
         self._notes.print(Text(printable(text), style=style), soft_wrap=True)
 
     def typed_questions(self) -> Iterator[str]:
-        """The lines of stdin up to its end; with a prompt and line editing where a person types them."""
-        typed = sys.stdin.isatty() and self._out is sys.stdout and sys.stdout.isatty()
-        if typed:
-            with suppress(ImportError):  # there is none on Windows
-                import readline  # noqa: F401  (it gives `input` its line editing)
+        """The lines of stdin; with a prompt and line editing on a terminal."""
+        interactive = sys.stdin.isatty() and self._out is sys.stdout and sys.stdout.isatty()
+        if interactive:
+            with suppress(ImportError):  # Windows
+                import readline  # noqa: F401  (line editing of `input`)
         while True:
             try:
-                line = input("> " if typed else "").strip()
+                line = input("> " if interactive else "").strip()
             except EOFError:
-                self._in_line = typed
+                self._in_line = interactive
                 self.end_line()
                 return
             except UnicodeDecodeError as error:
@@ -70,10 +70,10 @@ class Terminal:
 
 
 def printable(text: str) -> str:
-    """The text without control characters, which could move the cursor, hide text or change what was typed."""
-    return "".join(sign for sign in text if sign in "\n\t" or unicodedata.category(sign) not in ("Cc", "Cs"))
+    """The text without control characters, which could move the cursor or hide text."""
+    return "".join(char for char in text if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs"))
 
 
-def _shortened(text: str, most: int) -> str:
+def _shortened(text: str, limit: int) -> str:
     line = one_line(text)
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

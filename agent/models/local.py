@@ -1,0 +1,73 @@
+"""What language models in this process have in common: a prompt they cannot take gets its error and loses no other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from ...errors import InputError, encoding_error
+from .base import Completion, Request
+
+
+class LocalModel(ABC):
+    """`complete` by `_generate`, which sees only prompts that fit. tokenizer: of transformers."""
+
+    spec: str
+    tokenizer: Any
+
+    @property
+    @abstractmethod
+    def context_length(self) -> int | None:
+        """Tokens of prompt and completion together; None for no limit."""
+
+    @abstractmethod
+    def _generate(self, prompts: list[str], encoded: list[list[int]], request: Request) -> list[Completion]:
+        """One completion per prompt, in order. encoded: the prompts' token ids."""
+
+    def complete(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_tokens: int,
+        stop: Sequence[str] = (),
+        temperature: float,
+        seed: int,
+        choices: Sequence[str] | None = None,
+    ) -> list[Completion]:
+        """One completion per prompt, in order; see `LanguageModel`."""
+        request = Request(max_tokens, stop, temperature, seed, choices)
+        encoded = [[] if encoding_error(prompt) else self._encode(prompt) for prompt in prompts]
+        reserve = self._max_answer_tokens(request)
+        errors = [self._prompt_error(prompt, len(ids), reserve) for prompt, ids in zip(prompts, encoded, strict=True)]
+        valid = [i for i, error in enumerate(errors) if error is None]
+        completions = iter(self._generate([prompts[i] for i in valid], [encoded[i] for i in valid], request))
+        return [
+            Completion.failed(error, prompt, request.parameters, prompt_tokens=len(ids)) if error else next(completions)
+            for prompt, ids, error in zip(prompts, encoded, errors, strict=True)
+        ]
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a prompt, special tokens included. Raises `InputError` for text that cannot be encoded."""
+        if reason := encoding_error(text, "the text"):  # the tokenizer's own error says nothing
+            raise InputError(reason)
+        return len(self._encode(text))
+
+    def _encode(self, text: str) -> list[int]:
+        # verbose=False: no warning about long texts before our error.
+        return list(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+
+    def _max_answer_tokens(self, request: Request) -> int:
+        return request.max_answer_tokens
+
+    def _prompt_error(self, prompt: str, length: int, reserve: int) -> str | None:
+        """Why a prompt of `length` tokens cannot be completed; None if it can."""
+        limit = self.context_length
+        if not length:
+            return encoding_error(prompt) or "the prompt is empty, and the model has no begin token; expected some text"
+        if limit is not None and length + reserve > limit:
+            return (
+                f"the prompt takes {length} tokens and the answer up to {reserve}, but {self.spec} holds {limit}; "
+                "use fewer shots or shorter descriptions"
+            )
+        return None
