@@ -38,13 +38,13 @@ LanguageModelSpec = Annotated[
 NumFewshot = Annotated[
     int | None, typer.Option(min=0, help="How many of the shots, drawn by the seed; by default all of them.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Draws the shots, and the words where they are sampled.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of sampling: of shots, and of words.")]
 Network = Annotated[bool, typer.Option("--allow-network", help="Fetch http(s) addresses.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
 
 
 def _print_json(record: dict[str, Any]) -> None:
-    # A file name may hold bytes that are no text; ASCII escapes keep every line valid.
+    # A file name may hold bytes that are not text; ASCII escapes keep every line valid.
     sys.stdout.write(json.dumps(record) + "\n")
     sys.stdout.flush()
 
@@ -213,7 +213,9 @@ def ask(
 
 @app.command()
 def classify(
-    images: Annotated[list[str], typer.Argument(help="Image files, folders, globs, data URLs.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Image files, folders, globs, data URLs; http(s) with --allow-network.")
+    ],
     labels: Annotated[str, typer.Option(help="The classes, with commas between them: a,b,c.")],
     encoder: Encoders = None,
     llm: LanguageModelSpec = "tiny",
@@ -312,7 +314,7 @@ def serve_llm(
         list[str] | None, typer.Argument(metavar="[-- VLLM_FLAGS]", help="Further flags for vLLM, after --.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Folder or hub id; by default the small model that comes along.")
+        str | None, typer.Option(help="Folder or hub id; by default the small model that is included.")
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 8000,
     python: Annotated[
@@ -331,7 +333,9 @@ def train(
     recipe: Annotated[
         str, typer.Argument(help="coca, decap, dediffusion, autoencoder, text-to-image, or a plug-in's recipe.")
     ],
-    config: Annotated[Path, typer.Option(help="Settings file (YAML); those of configs/ are examples.")],
+    config: Annotated[
+        Path, typer.Option(help="Settings file (YAML), such as configs/coca-small.yaml; FILE#NAME for a variant.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics.jsonl and the finished model.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     max_minutes: Annotated[float | None, typer.Option(help="Pause after this time; go on later with --resume.")] = None,
@@ -386,7 +390,7 @@ for _name, _target in registered("COMMANDS").items():
 
 def main() -> None:
     """The entry point: errors that are the caller's to mend are printed without a traceback and exit with 2."""
-    if getattr(sys.stdout, "errors", None) == "strict":  # a file name may hold bytes that are no text
+    if getattr(sys.stdout, "errors", None) == "strict":  # a file name may hold bytes that are not text
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         app()

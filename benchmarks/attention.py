@@ -1,4 +1,4 @@
-"""Attention kernels in training, forward and backward: `python benchmarks/attention.py`. See train/attention.py."""
+"""Attention kernels in training (train/engine/attention.py), forward and backward: `python benchmarks/attention.py`"""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Search:
     bos_id: int  # fed first
     end_ids: tuple[int, ...]  # any of these ends a text
     max_tokens: int  # new tokens at most, end token included
-    min_tokens: int = 0  # no end token before so many words
+    min_tokens: int = 0  # minimum length: no end token before
     num_beams: int = 1  # 1 is greedy
 
 

@@ -30,17 +30,17 @@ ENCODERS: dict[str, EncoderSpec] = {
     "coca": EncoderSpec(
         ".coca.captioner:CocaCaptioner",
         str(WEIGHTS / "coca"),
-        "coca, the small CoCa that comes along; or coca:FOLDER, coca:MODEL/PRETRAINED_TAG",
+        "coca, the small CoCa that is included; or coca:FOLDER, coca:MODEL/PRETRAINED_TAG",
     ),
     "decap": EncoderSpec(
         ".decap.decap_encoder:Decap",
         str(WEIGHTS / "decap"),
-        "decap, the small DeCap that comes along; or decap:HUB_ID_OR_FOLDER",
+        "decap, the small DeCap that is included; or decap:HUB_ID_OR_FOLDER",
     ),
     "dediffusion": EncoderSpec(
         ".dediffusion.dediffusion_encoder:Dediffusion",
         str(WEIGHTS / "dediffusion"),
-        "dediffusion, the small De-Diffusion that comes along; or dediffusion:HUB_ID_OR_FOLDER",
+        "dediffusion, the small De-Diffusion that is included; or dediffusion:HUB_ID_OR_FOLDER",
     ),
     "hf": EncoderSpec(
         ".huggingface:HuggingFaceCaptioner", None, "hf:HUB_ID_OR_FOLDER, any transformers image-to-text model"

@@ -39,7 +39,7 @@ class SceneData:
     one_object: Annotated[float, Field(ge=0, le=1)] = 0.0  # share with one object, beside the quarter by chance
     # {most objects: sample number until which no scene has more}; {} shows 1-4 objects from the start
     curriculum: Mapping[Objects, Number] = field(default_factory=dict)
-    # so many samples in a row show one scene, all but the first varied: told apart only by looking closely
+    # N consecutive samples show one scene, all but the first slightly varied: hard negatives
     near_duplicates: Number = 1
     held_out_objects: Objects = MAX_OBJECTS  # at most, in held-out scenes
 

@@ -199,7 +199,7 @@ class CocaRecipe(Recipe):
         features: Sequence[tuple[Tensor, Tensor]] = (),
         part: int = 0,
     ) -> dict[str, Tensor]:
-        """Of a part of a batch, what `CocaObjective` makes of it, and what `share` says of the whole."""
+        """Losses of one part of a batch, from the outputs of `CocaObjective` and what `share` says of the whole."""
         labels = batch["text"][batch["captioned"], 1 : logits.shape[1] + 1]
         weight = labels.ne(self.pad_id).float()
         per_token = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view_as(weight)
@@ -272,7 +272,7 @@ def _scale_gradient(value: Tensor, factor: float) -> Tensor:
 
 
 def words_in(ids: Tensor, vocabulary: int, left_out: Sequence[int]) -> Tensor:
-    """ids (B, L) -> (B, V): 1 for each word of a text. left_out: ids that are no words."""
+    """ids (B, L) -> (B, V): 1 for each word of a text. left_out: special ids."""
     present = torch.zeros(len(ids), vocabulary, device=ids.device).scatter_(1, ids, 1.0)
     present[:, list(left_out)] = 0.0
     return present
@@ -280,7 +280,7 @@ def words_in(ids: Tensor, vocabulary: int, left_out: Sequence[int]) -> Tensor:
 
 def words_loss(logits: Tensor, ids: Tensor, rarity: Tensor, left_out: Sequence[int]) -> Tensor:
     """SuperClass's cross-entropy of word logits (..., B, V) with the words of texts, ids (B, L), rare words counting
-    most: rarity (V,), the logarithm of their inverse frequency in the batch. left_out: ids that are no words.
+    most: rarity (V,), the logarithm of their inverse frequency in the batch. left_out: special ids.
     """
     weights = words_in(ids, logits.shape[-1], left_out) * rarity
     shares = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)

@@ -57,7 +57,7 @@ _SERVER = LanguageModelSpec(_server, "http://HOST:PORT/v1 or http://HOST:PORT/v1
 
 LANGUAGE_MODELS: dict[str, LanguageModelSpec] = {
     "tiny": LanguageModelSpec(
-        _tiny, "tiny, the small model that comes along", str(WEIGHTS / "language_model"), bare=True
+        _tiny, "tiny, the small model that is included", str(WEIGHTS / "language_model"), bare=True
     ),
     "http": _SERVER,
     "https": _SERVER,

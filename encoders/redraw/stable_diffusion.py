@@ -48,7 +48,7 @@ def load_pipeline(source: str | Path, *, dtype: torch.dtype = torch.float32, **s
     tokens, rows = len(pipeline.tokenizer), pipeline.text_encoder.config.vocab_size
     if tokens < rows:
         raise InputError(
-            f"the tokenizer of {str(source)!r} knows {tokens} tokens, its text encoder {rows}; copy it anew"
+            f"the tokenizer of {str(source)!r} knows {tokens} tokens, its text encoder {rows}; copy it again"
         )
     return pipeline
 

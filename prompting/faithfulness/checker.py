@@ -117,7 +117,7 @@ def _findings(first: Reading, second: Reading) -> Iterator[_Finding]:
 
 
 def _shown(reading: Reading, noun: str) -> list[Thing]:
-    """Things of that noun; those of the very word where there are any, so that a cat and two kittens are no three."""
+    """Things of that noun; those of the very word where there are any: a cat and two kittens are not three."""
     found = [thing for thing in reading.things if not thing.negated and same_noun(noun, thing.noun)]
     return [thing for thing in found if thing.noun == noun] or found
 

@@ -88,7 +88,7 @@ class _Parser:
 
     def on_end(self, word: Word, place: int) -> None:
         self.here: list[Thing] = []  # things of this sentence
-        self.free: list[Thing] = []  # those that are no object: what a later verb or adjective is about
+        self.free: list[Thing] = []  # those that are not an object: what a later verb or adjective is about
         self.pending: Link | None = None  # a preposition or verb that waits for its object
         self.last: Link | None = None  # whose object came last
         self.verb: Link | None = None

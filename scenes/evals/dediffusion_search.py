@@ -56,7 +56,7 @@ def sweep(
 ) -> Tensor:
     """One pass over all positions. words (M, N) places in a vocabulary with `ids` (V,) -> (M, N).
 
-    tried: how many other words for each position, half of them the likeliest by logits (M, N, V), half drawn by lot.
+    tried: how many other words for each position, half of them the likeliest by logits (M, N, V), half sampled.
     """
     rows, words = range(len(words)), words.clone()
     for position in range(words.shape[1]):
@@ -88,7 +88,7 @@ def main(
     noises: Annotated[int, typer.Option(min=1, help="Noises of each image that a text is scored on.")] = 24,
     tried: Annotated[int, typer.Option(min=2, help="Other words tried for each position.")] = 16,
 ) -> None:
-    """Print how loss and facts change as single words are exchanged for such as lower the loss."""
+    """Print how loss and facts change as single words are replaced by ones that lower the loss."""
     describer = Dediffusion.from_pretrained(encoder, device=device())
     vocabulary, model = describer.vocabulary, FrozenDecoder.from_pretrained(decoder).to(device())
     source = SceneData(held_out_objects=MOST_OBJECTS).open(image_size=model.image_size)

@@ -129,7 +129,7 @@ def plot(rows: Sequence[Variant], path: Path) -> None:
 
 def main(
     encoders: Annotated[list[str] | None, typer.Argument(metavar="[NAME=FOLDER]...", help="Encoders.")] = None,
-    tokens: Annotated[str | None, typer.Option(help="Cut the texts to so many words, such as 1,2,4,8,20.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="Cut the texts to these numbers of words: 1,2,4,8,20.")] = None,
     decoder: Annotated[str | None, typer.Option(help=f"Also redraw {REDRAWN} images with this pipeline.")] = None,
     number: Annotated[int, typer.Option(min=2, help="Test scenes, of 1-3 objects.")] = 1000,
     clip: redrawn.ClipOption = DEFAULT_CLIP,

@@ -1,4 +1,4 @@
-"""How much the diffusion loss minds one wrong word, by timestep. `python -m textlens.scenes.evals.sensitivity --help`
+"""How much one wrong word raises the diffusion loss, by timestep. `python -m textlens.scenes.evals.sensitivity --help`
 
 The loss of scenes with one noun (colour, place, background) of the caption replaced by another, minus the loss with the
 right caption, on the same noise. Where the difference is nothing, no encoder can learn that kind of word from the loss.

@@ -145,7 +145,7 @@ def _previous_token_heads(attention: LlamaAttention, to: _Directions) -> None:
 
 
 def _induction_heads(attention: LlamaAttention, to: _Directions, length: int) -> None:
-    """Go to where the word that was asked for stands elsewhere. length: the most tokens of a text."""
+    """Attend to other occurrences of the word that was asked for. length: the most tokens of a text."""
     dim, kept, width = attention.head_dim, len(to.slow), len(to.constant)
     alike = (_MATCH * dim**0.5 / kept) ** 0.5
     elsewhere = _elsewhere(to.turns[to.turns >= _SLOW], length)

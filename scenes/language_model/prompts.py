@@ -50,7 +50,7 @@ class PromptSettings:
     conventions: Weights = field(
         default_factory=lambda: {"plain": 5, "names": 1.5, "pairs": 1, "affix": 1, "form": 1, "numbers": 0.5}
     )
-    # types of questions that are asked so many times as often as others, in plain words
+    # question type -> how many times as often it is asked as others, in plain words
     often: Mapping[str, Count] = field(default_factory=dict)
     several: Share = 0.3  # of prompts with two or three descriptions of each image
     pseudo: Share = 0.1  # of prompts whose shots have blank contexts, as zero-shot prompts have them

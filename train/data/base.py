@@ -1,4 +1,4 @@
-"""What recipes train on: numbered samples of any data, those held out from it, and who scores what is made of them.
+"""Training data: numbered samples of any source, held-out samples, and evaluators of what models write about them.
 
 A source answers for sample numbers, not for batches, so that what a sample is does not depend on how a run is split
 over workers and processes, or where it was resumed.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _REPLACEMENT = 101  # stream of random numbers
-_ATTEMPTS = 100  # items that may be unreadable one after the other
+_ATTEMPTS = 100  # unreadable items in a row before it is an error
 
 
 @dataclass(frozen=True)

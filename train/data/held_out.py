@@ -67,7 +67,7 @@ def _below(hashes: Sequence[Hashes], threshold: int) -> Positions:
 
 
 class HeldOutSample(Sample):
-    """Decodes its image whenever it is read, so that thousands of them are no thousands of photographs in memory."""
+    """Decodes its image on each access: thousands of samples do not keep thousands of photographs in memory."""
 
     _decode: Callable[[], Image | None]
 

@@ -80,8 +80,7 @@ class Items(ABC):
                 yield error
 
     def check(self, *, texts: bool) -> None:
-        """Raises `InputError` unless one of the items tried can be read: what is wrong with all of them is no accident
-        of one."""
+        """Raises `InputError` if none of the items tried can be read: then the settings are wrong, not an item."""
         first = ""
         for number in range(min(_PROBES, len(self))):
             try:

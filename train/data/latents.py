@@ -39,7 +39,7 @@ class LatentCache:
     """Latents of all items of a finite source, as fp16 in a memory-mapped file of `folder`.
 
     The file is named after the autoencoder's weights and `source.identity`, and made once: whole or not at all, by one
-    process while others wait. When it is found again a few rows are checked, and it is made anew if they differ.
+    process while others wait. When it is found again a few rows are checked, and it is rebuilt if they differ.
     Images are encoded as `pixels` cuts them, without random crops. Unreadable items go into `source.unreadable` and a
     JSON file beside the latents; delete both files to try them again.
     """
@@ -62,7 +62,7 @@ class LatentCache:
         return torch.from_numpy(self._rows[np.asarray(rows, dtype=np.int64)].astype(np.float32))
 
     def _load(self) -> bool:
-        """Whether the files are there, whole, and hold what the autoencoder makes of the items now."""
+        """Whether the files are there, whole, and hold this autoencoder's latents of these items."""
         try:
             self._rows = np.load(self.path, mmap_mode="r")
             unreadable = json.loads(self._list.read_text("utf-8"))

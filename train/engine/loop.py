@@ -97,7 +97,7 @@ def train(
     Raises `InputError` for an `out` that is in use, settings that differ from those of the run to resume, and too many
     unreadable items; `TextlensError` when the loss or its gradient is no longer finite.
     """
-    # Told of a machine without an accelerator, for else it would not see the processes that torchrun started there.
+    # cpu=True lets Accelerate join torchrun's group on CPU-only hosts.
     on_cpu = not torch.accelerator.is_available()
     accelerator = Accelerator(gradient_accumulation_steps=config.accumulation, cpu=on_cpu)
     leave_group_at_exit()
@@ -128,7 +128,7 @@ def _start(recipe: Recipe, config: LoopConfig, out: Path, accelerator: Accelerat
     _check_folder(out, resume)
     if not trainable_parameters(recipe.model):
         raise InputError("The recipe's model has no parameter that requires a gradient; there is nothing to train.")
-    accelerator.wait_for_everyone()  # all have looked before one of them changes anything
+    accelerator.wait_for_everyone()  # every process has checked `out` before one writes to it
     # For dropout and its like; `train` gives the caller's random state back afterwards.
     torch.manual_seed(config.seed + accelerator.process_index)
     _train_mode(recipe.model)
@@ -300,7 +300,7 @@ def _check_same_settings(config: LoopConfig, saved: dict[str, Any]) -> None:
 
 
 def _rng_states(accelerator: Accelerator) -> dict[str, Tensor]:
-    """torch's generator states of every process: a resumed dropout goes on with the same draws."""
+    """torch's generator states of every process, so that a resumed run draws the same dropout."""
     device = accelerator.device
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":

@@ -88,7 +88,7 @@ class Stage:
 
     def settings(self, config_class: type[Config], path: Path) -> Config:
         """Raises `InputError` that names `path` and the key."""
-        return parse(config_class, _with_data(dict(self.values)), str(path))
+        return parse(config_class, dict(self.values), str(path))
 
 
 def read_settings(config_class: type[Config], path: Path) -> Config:
@@ -112,7 +112,7 @@ def read_stages(path: Path, out: Path) -> list[Stage]:
     stages: list[Stage] = []
     for number, change in enumerate(changes, 1):
         before = {"start": str(stages[-1].out / "model")} if stages else {}
-        stages.append(Stage(out / f"stage-{number}", _merged(values | before, change)))
+        stages.append(Stage(out / f"stage-{number}", _merged(values | before, _with_data(change))))
     return stages
 
 
@@ -129,6 +129,7 @@ def _load(path: Path, above: tuple[Path, ...] = ()) -> Any:
         raise InputError(f"cannot read settings from {path}: {error}") from error
     if not isinstance(values, dict):
         return values
+    values = _with_data(values)
     variants = values.pop("variants", None) or {}
     if variant and variant not in variants:
         raise InputError(f"{path} has no variant {variant!r}; expected one of {', '.join(variants) or 'none'}")
@@ -137,21 +138,30 @@ def _load(path: Path, above: tuple[Path, ...] = ()) -> Any:
         if not isinstance(base, dict):
             return base
         values = _merged(base, values)
-    return _merged(values, variants[variant]) if variant else values
+    return _merged(values, _with_data(variants[variant])) if variant else values
 
 
-def _with_data(values: dict[str, Any]) -> dict[str, Any]:
+def _with_data(values: Mapping[str, Any]) -> dict[str, Any]:
     """`source`, `image_column` and `text_column` at the top are short for `data: {source, image, text}`."""
     short = {"source": "source", "image_column": "image", "text_column": "text"}
     if "source" not in values:
-        return values
-    data = {name: values.pop(key) for key, name in short.items() if key in values}
-    return {**values, "data": {**data, **values.get("data", {})}}
+        return dict(values)
+    data = {name: values[key] for key, name in short.items() if key in values}
+    return {
+        **{key: value for key, value in values.items() if key not in short},
+        "data": {**data, **values.get("data", {})},
+    }
 
 
 def _merged(base: Mapping[Any, Any], changes: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Mappings in both are merged in turn; anything else is replaced."""
-    return {**base} | {
-        name: _merged(base[name], value) if isinstance(value, dict) and isinstance(base.get(name), dict) else value
-        for name, value in changes.items()
-    }
+    """Mappings in both are merged in turn; anything else is replaced.
+
+    So is a mapping with another `source`: columns and held-out items belong to their data.
+    """
+    merged = dict(base)
+    for name, value in changes.items():
+        before = base.get(name)
+        if isinstance(value, dict) and isinstance(before, dict) and value.get("source") in (None, before.get("source")):
+            value = _merged(before, value)
+        merged[name] = value
+    return merged

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textlens.errors import InputError
@@ -37,6 +38,20 @@ def test_a_file_changes_what_its_base_says(tmp_path: Path) -> None:
     one = Example("one", LoopConfig(steps=20, batch_size=4, seed=1), (3,))
     assert read_settings(Example, middle) == one
     assert read_settings(Example, top) == replace(one, clip="two", weights={3: 1.0})
+
+
+@settings
+class WithData:
+    loop: LoopConfig
+    data: Mapping[str, Any]
+
+
+def test_source_at_the_top_is_short_for_data_and_another_source_brings_its_own_settings(tmp_path: Path) -> None:
+    write(tmp_path / "base.yaml", f"{LOOP}\ndata: {{ source: one, held_out: two, image: png }}")
+    short = write(tmp_path / "short.yaml", "base: base.yaml\nsource: three\nimage_column: jpg\ntext_column: txt")
+    assert read_settings(WithData, short).data == {"source": "three", "image": "jpg", "text": "txt"}
+    same = write(tmp_path / "same.yaml", "base: base.yaml\ndata: { image: jpg }")
+    assert read_settings(WithData, same).data == {"source": "one", "held_out": "two", "image": "jpg"}
 
 
 def test_a_stage_goes_on_from_the_one_before(tmp_path: Path) -> None:
