@@ -75,21 +75,25 @@ def _note(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def load_gemma(device: str | None = None, spec: str = "gemma") -> InProcessModel:
+def load_gemma(device: str | None = None, spec: str = "gemma", *, model: PackagedModel = GEMMA) -> InProcessModel:
     """Gemma in this process, by transformers. Raises `InputError` as `gemma_folder` does."""
     import torch
+    from transformers import PreTrainedTokenizerFast
     from transformers.utils import logging
 
     from ...encoders.saved_models import without_bars
     from .transformers import InProcessModel
 
-    folder = gemma_folder()
-    on_cpu = (device or ("cuda" if torch.cuda.is_available() else "cpu")) == "cpu"
-    fast = not on_cpu or (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    folder = gemma_folder(model)
+    on_gpu = torch.device(device).type != "cpu" if device else torch.cuda.is_available()
+    # On two EPYC cores bfloat16 is 2.5 times as fast as float32 (benchmarks/gemma.py); without AVX-512 it would not be.
+    fast = on_gpu or (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    marks = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    # From the file alone: AutoTokenizer reads it several times, 1.5 seconds more.
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **marks)
+    dtype = torch.bfloat16 if fast else torch.float32
     with without_bars(logging):
-        return InProcessModel.from_pretrained(
-            folder, device=device, dtype=torch.bfloat16 if fast else torch.float32, spec=spec
-        )
+        return InProcessModel.from_pretrained(folder, device=device, dtype=dtype, tokenizer=tokenizer, spec=spec)
 
 
 def gemma_folder(model: PackagedModel = GEMMA, *, say: Say = _note) -> Path:
@@ -207,7 +211,8 @@ def _convert(model: PackagedModel, folder: Path, say: Say) -> None:
     try:
         say(f"{model.name}: 1 of 3, reading the weights")
         with redirect_stderr(StringIO()):  # transformers' own progress bars
-            network, info = Gemma3ForCausalLM.from_pretrained(folder, gguf_file=_GGUF, **settings)
+            loaded: Any = Gemma3ForCausalLM.from_pretrained(folder, gguf_file=_GGUF, **settings)
+        network, info = loaded
         if lacking := [*info["missing_keys"], *info["mismatched_keys"], *info["unexpected_keys"]]:
             raise ValueError(f"{len(lacking)} tensors are missing or do not fit, such as {lacking[0]}")
         say(f"{model.name}: 2 of 3, reading the tokenizer")
