@@ -33,7 +33,8 @@ Encoders = Annotated[
     ),
 ]
 LanguageModelSpec = Annotated[
-    str, typer.Option("--llm", help="Language model: tiny, http://HOST:PORT/v1\\[#MODEL], vllm:MODEL or hf:MODEL.")
+    str,
+    typer.Option("--llm", help="Language model: tiny, gemma, http://HOST:PORT/v1\\[#MODEL], vllm:MODEL or hf:MODEL."),
 ]
 NumFewshot = Annotated[
     int | None, typer.Option(min=0, help="How many of the shots, drawn by the seed; by default all of them.")
@@ -292,7 +293,8 @@ def chat(
     ] = None,
     encoder: Encoders = None,
     reader: Annotated[
-        str, typer.Option(help="Language model inside the tools: tiny, http://HOST:PORT/v1, vllm:MODEL, hf:MODEL.")
+        str,
+        typer.Option(help="Language model inside the tools: tiny, gemma, http://HOST:PORT/v1, vllm:MODEL, hf:MODEL."),
     ] = "tiny",
     decoder: Annotated[
         str | None,
@@ -314,7 +316,7 @@ def serve_llm(
         list[str] | None, typer.Argument(metavar="[-- VLLM_FLAGS]", help="Further flags for vLLM, after --.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Folder or hub id; by default the small model that is included.")
+        str | None, typer.Option(help="Folder, hub id or gemma; by default the small model that is included.")
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 8000,
     python: Annotated[

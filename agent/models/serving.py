@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import httpx
 
 from ...errors import InputError, TextlensError
+from .gemma import gemma_folder
 from .registry import DEFAULT_LANGUAGE_MODEL, LANGUAGE_MODELS
 from .vllm_environment import HOST, find_vllm
 
@@ -73,11 +74,11 @@ def run_server(
 ) -> Iterator[tuple[str, Callable[[], NoReturn]]]:
     """Runs a server; yields its address and a function that waits for its end, which is a `ServingError`.
 
-    model: folder or hub id; by default the small model. port: 0 takes a free one. python: see `find_vllm`.
+    model: folder, hub id or "gemma"; by default the small model. port: 0 takes a free one. python: see `find_vllm`.
     arguments: further flags for vLLM. say: called with progress lines.
     Raises `InputError` for a model that cannot be served, `ServingError` if the server does not start.
     """
-    source, name, is_folder = _checked(model)
+    source, name, is_folder = _checked(model, say)
     port = _free_port(port)
     vllm = find_vllm(python)
     with tempfile.NamedTemporaryFile(prefix="textlens-vllm-", suffix=".log", delete=False) as file:
@@ -95,8 +96,10 @@ def run_server(
     log.unlink()  # kept after an error
 
 
-def _checked(model: str | Path | None) -> tuple[str, str, bool]:
+def _checked(model: str | Path | None, say: Say) -> tuple[str, str, bool]:
     """What vLLM loads, its name on the server, and whether it is a folder."""
+    if model == "gemma":
+        return str(gemma_folder(say=say)), "gemma", True
     source = str(model or LANGUAGE_MODELS[DEFAULT_LANGUAGE_MODEL].default)
     folder = Path(source)
     if folder.is_dir() and (folder / "config.json").is_file():

@@ -47,11 +47,17 @@ class InProcessModel(LocalModel):
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, *, device: str | None = None, dtype: torch.dtype | None = None, **settings: Any
+        cls,
+        source: str | Path,
+        *,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        **settings: Any,
     ) -> InProcessModel:
         """Load a hub id or a folder, safetensors only; `settings` go to the constructor.
 
-        dtype: by default float32 on a CPU, else the checkpoint's.
+        dtype: by default float32 on a CPU, else the checkpoint's. tokenizer: by default the checkpoint's.
         Raises `InputError` if nothing loads or weights are missing.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -62,7 +68,8 @@ class InProcessModel(LocalModel):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source, dtype=kind, use_safetensors=True, output_loading_info=True
             )
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            if tokenizer is None:
+                tokenizer = AutoTokenizer.from_pretrained(source)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             raise InputError(f"{str(source)!r} does not load as a language model: {shortened(error)}") from error
         model, info = loaded

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from ...errors import InputError
-from ..saved_models import shortened
+from ..saved_models import shortened, without_bars
 
 # For training, and for the small models of this package.
 WITHOUT_CHECKER: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
@@ -30,7 +28,7 @@ def load_pipeline(source: str | Path, *, dtype: torch.dtype = torch.float32, **s
     if isinstance(source, Path) and not source.is_dir():
         raise InputError(f"no folder {source}; expected one that a diffusers StableDiffusionPipeline was saved in")
     try:
-        with _without_loading_bars():
+        with without_bars(diffusers_logging, transformers_logging):
             # Without dtype, the text encoder alone would keep its saved dtype.
             pipeline: Any = StableDiffusionPipeline.from_pretrained(
                 source, dtype=dtype, use_safetensors=True, **settings
@@ -70,16 +68,3 @@ def _lacking_weights(pipeline: Any) -> list[str]:
     finally:
         transformers_logging.set_verbosity(level)
     return empty + [f"text_encoder.{key}" for key in sorted(report["missing_keys"])]
-
-
-@contextmanager
-def _without_loading_bars() -> Iterator[None]:
-    """Turn off the progress bars of both libraries; these switches are global, so they are restored."""
-    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
-    for log in shown:
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log in shown:
-            log.enable_progress_bar()

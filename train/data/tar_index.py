@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...cache import cache_folder
 from ...errors import InputError
 from .held_out import key_hashes
 
@@ -55,7 +56,7 @@ def index_file(path: str, endings: Endings) -> Path:
         raise InputError(f"shard {path} cannot be read ({error})") from error
     named = [_VERSION, os.path.abspath(path), status.st_size, status.st_mtime_ns, *endings.image, "", *endings.text]
     name = hashlib.blake2b("\n".join(map(str, named)).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "textlens" / "shards" / f"{name}.npy"
+    return cache_folder("shards") / f"{name}.npy"
 
 
 def save_index(path: Path, rows: NDArray[np.void]) -> None:
