@@ -97,7 +97,11 @@ class OcrEncoder:
 
     def _read_doubtful_again(self, readings: list[tuple[bool, str, float]], crops: list[np.ndarray]) -> None:
         """The other way up, and keep the better: RapidOCR's classifier is often wrong about what is upside down."""
-        doubtful = [i for i, (_, _, confidence) in enumerate(readings) if confidence < DOUBTFUL]
+        doubtful = [
+            i
+            for i, (crop, (_, _, confidence)) in enumerate(zip(crops, readings, strict=True))
+            if confidence < DOUBTFUL and crop.shape[1] > 2 * crop.shape[0]  # a single letter is found in any texture
+        ]
         if not doubtful:
             return
         again = self.engine.recognize_txt([crops[i] if readings[i][0] else np.rot90(crops[i], 2) for i in doubtful])
