@@ -91,21 +91,25 @@ def render_text(size: int, rotation: str, photos: Sequence[Image.Image], rng: ra
     room = (canvas.height if rotation == "upright" else canvas.width) * 0.85
     font = ImageFont.truetype(_font_path(rng.choice(FONTS)), size)
     lines = [_line(font, room, rng) for _ in range(rng.randint(1, 4))]
-    text = "\n".join(lines)
-    box = ImageDraw.Draw(canvas).multiline_textbbox((0, 0), text, font)
-    margin = size // 2
-    mask = Image.new("L", (int(box[2] - box[0]) + 2 * margin, int(box[3] - box[1]) + 2 * margin))
-    ImageDraw.Draw(mask).multiline_text((margin - box[0], margin - box[1]), text, 255, font)
-    turn = {"angle": degrees[rotation], "expand": True, "resample": Image.Resampling.BICUBIC}
-    plate = Image.new("L", mask.size, 255).rotate(**turn)
-    mask = mask.rotate(**turn)
-    place = tuple(rng.randint(0, max(0, room - used)) for room, used in zip(canvas.size, mask.size, strict=True))
+    letters, plate = _layers("\n".join(lines), font, degrees[rotation])
+    left, top = rng.randint(0, max(0, canvas.width - plate.width)), rng.randint(0, max(0, canvas.height - plate.height))
     on_plate = rng.random() < 0.5
     if on_plate:
-        canvas.paste(_colour(rng, light=rng.random() < 0.5), place, plate)
-    below = ImageStat.Stat(canvas.crop((*place, place[0] + mask.width, place[1] + mask.height)).convert("L"), plate)
-    canvas.paste(_colour(rng, light=below.mean[0] < 128), place, mask)
-    return RenderedText(canvas, text, size, rotation, len(lines), "plate" if on_plate else "photo")
+        canvas.paste(_colour(rng, light=rng.random() < 0.5), (left, top), plate)
+    below = canvas.crop((left, top, left + plate.width, top + plate.height)).convert("L")
+    canvas.paste(_colour(rng, light=ImageStat.Stat(below, plate).mean[0] < 128), (left, top), letters)
+    return RenderedText(canvas, "\n".join(lines), size, rotation, len(lines), "plate" if on_plate else "photo")
+
+
+def _layers(text: str, font: ImageFont.FreeTypeFont, degrees: float) -> tuple[Image.Image, Image.Image]:
+    """Masks of the rotated letters and of the rectangle around them."""
+    left, top, right, bottom = ImageDraw.Draw(Image.new("L", (1, 1))).multiline_textbbox((0, 0), text, font)
+    margin = int(font.size) // 2
+    letters = Image.new("L", (int(right - left) + 2 * margin, int(bottom - top) + 2 * margin))
+    ImageDraw.Draw(letters).multiline_text((margin - left, margin - top), text, 255, font)
+    plate = Image.new("L", letters.size, 255)
+    first, second = (one.rotate(degrees, Image.Resampling.BICUBIC, expand=True) for one in (letters, plate))
+    return first, second
 
 
 def _canvas(photos: Sequence[Image.Image], rng: random.Random) -> Image.Image:
@@ -139,8 +143,9 @@ def _word(rng: random.Random) -> str:
     return word.upper() if kind < 0.35 else word.capitalize() if kind < 0.6 else word
 
 
-def _colour(rng: random.Random, *, light: bool) -> tuple[int, ...]:
-    return tuple(rng.randint(200, 255) if light else rng.randint(0, 55) for _ in range(3))
+def _colour(rng: random.Random, *, light: bool) -> tuple[int, int, int]:
+    low, high = (200, 255) if light else (0, 55)
+    return rng.randint(low, high), rng.randint(low, high), rng.randint(low, high)
 
 
 def _font_path(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from PIL import Image
 
 from ...errors import InputError, check_range
 from ..base import Description
-from .reading_order import Piece, Point, reading_order
+from .reading_order import Piece, Point, reading_axis, reading_order
 
 BUNDLED = "bundled"  # the only checkpoint there is
 MIN_LEGIBLE = 6  # pixels: an image less high or wide shows no letters
 MIN_PIXELS = 736 * 1024  # smaller images are enlarged for the detector, as RapidOCR does
-DOUBTFUL = 0.9  # confidence below which a text is read the other way up too
+DOUBTFUL = 0.9  # confidence below which one looks again, and below which a single letter is none
+LEVEL_ENOUGH = 2  # degrees
 MAX_ASPECT = 8  # longer strips are padded
 
 
@@ -80,6 +81,30 @@ class OcrEncoder:
         return [_line(row, scale, offset) for row in reading_order(self._pieces(fitted))]
 
     def _pieces(self, image: Image.Image) -> list[Piece]:
+        """The detector is at its best on level text: look again where text is tilted, doubtful or not to be seen."""
+        tried, best = [0.0], self._read_at(image, 0)
+        if not best or min(piece.confidence for piece in best) < DOUBTFUL:
+            tried.append(90)
+            best = max(best, self._read_at(image, 90), key=_letters)
+        tilt = math.degrees(math.atan2(*reading_axis(best)[::-1])) if best else 0
+        if all(abs((tilt - angle + 180) % 360 - 180) > LEVEL_ENOUGH for angle in tried):
+            best = max(best, self._read_at(image, tilt), key=_letters)
+        return best
+
+    def _read_at(self, image: Image.Image, degrees: float) -> list[Piece]:
+        """The pieces of the image turned counter-clockwise, in places of the unturned image."""
+        if not degrees:
+            return self._read_level(image)
+        turned = image.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+
+        def back(point: Point) -> Point:
+            x, y = point[0] - turned.width / 2, point[1] - turned.height / 2
+            return image.width / 2 + x * cos - y * sin, image.height / 2 + x * sin + y * cos
+
+        return [replace(one, start=back(one.start), end=back(one.end)) for one in self._read_level(turned)]
+
+    def _read_level(self, image: Image.Image) -> list[Piece]:
         bgr = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])
         # The steps one by one, because the final output does not tell which texts were upside down.
         found, turned, read, crops = self.engine.run_ocr_steps(bgr, {})
@@ -92,7 +117,8 @@ class OcrEncoder:
         return [
             _piece(box, upside_down, " ".join(text.split()), float(confidence))
             for box, (upside_down, text, confidence) in zip(found.boxes.tolist(), readings, strict=True)
-            if text.strip() and confidence >= self.min_confidence
+            if confidence
+            >= (self.min_confidence if sum(map(str.isalnum, text)) > 1 else max(self.min_confidence, DOUBTFUL))
         ]
 
     def _read_doubtful_again(self, readings: list[tuple[bool, str, float]], crops: list[np.ndarray]) -> None:
@@ -180,6 +206,11 @@ def _corners(piece: Piece) -> list[Point]:
     length = math.dist(piece.start, piece.end) or 1.0
     dx, dy = -(y1 - y0) / length * piece.height / 2, (x1 - x0) / length * piece.height / 2
     return [(x0 + dx, y0 + dy), (x0 - dx, y0 - dy), (x1 + dx, y1 + dy), (x1 - dx, y1 - dy)]
+
+
+def _letters(pieces: Sequence[Piece]) -> float:
+    """How much was read: characters, each by its confidence."""
+    return sum(piece.confidence * len(piece.text) for piece in pieces)
 
 
 def _mean(parts: Sequence[Piece] | Sequence[TextLine]) -> float:

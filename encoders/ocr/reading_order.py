@@ -47,11 +47,11 @@ def reading_order(pieces: Sequence[Piece]) -> list[list[Piece]]:
     """
     if not pieces:
         return []
-    axis = _reading_axis(pieces)
+    axis = reading_axis(pieces)
     return [[placed.piece for placed in row] for row in _ordered([_place(piece, axis) for piece in pieces])]
 
 
-def _reading_axis(pieces: Sequence[Piece]) -> Point:
+def reading_axis(pieces: Sequence[Piece]) -> Point:
     """The unit vector along which most text runs: the mean of those in the strongest of four quadrants."""
     sums = [[0.0, 0.0] for _ in range(4)]
     for piece in pieces:
