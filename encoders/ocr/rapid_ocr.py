@@ -117,9 +117,13 @@ class OcrEncoder:
         return [
             _piece(box, upside_down, " ".join(text.split()), float(confidence))
             for box, (upside_down, text, confidence) in zip(found.boxes.tolist(), readings, strict=True)
-            if confidence
-            >= (self.min_confidence if sum(map(str.isalnum, text)) > 1 else max(self.min_confidence, DOUBTFUL))
+            if confidence >= self._least_confidence(text)
         ]
+
+    def _least_confidence(self, text: str) -> float:
+        """More for a single letter: textures are full of them."""
+        is_single = sum(map(str.isalnum, text)) < 2
+        return max(self.min_confidence, DOUBTFUL) if is_single else self.min_confidence
 
     def _read_doubtful_again(self, readings: list[tuple[bool, str, float]], crops: list[np.ndarray]) -> None:
         """The other way up, and keep the better: RapidOCR's classifier is often wrong about what is upside down."""
@@ -136,9 +140,9 @@ class OcrEncoder:
 
     def _description(self, lines: list[TextLine]) -> Description:
         text = "\n".join(line.text for line in lines)
-        scores = (
-            {"confidence": _mean(lines), "lowest_confidence": min(line.confidence for line in lines)} if lines else {}
-        )
+        scores: dict[str, float] = {}
+        if lines:
+            scores = {"confidence": _mean(lines), "lowest_confidence": min(line.confidence for line in lines)}
         return Description(text, tuple(text.split()), self.spec, scores)
 
 
