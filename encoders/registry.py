@@ -45,6 +45,9 @@ ENCODERS: dict[str, EncoderSpec] = {
     "hf": EncoderSpec(
         ".huggingface:HuggingFaceCaptioner", None, "hf:HUB_ID_OR_FOLDER, any transformers image-to-text model"
     ),
+    "ocr": EncoderSpec(
+        ".ocr.rapid_ocr:OcrEncoder", "bundled", "ocr, the text in an image (pip install 'textlens[ocr]')"
+    ),
 }
 
 
