@@ -7,10 +7,11 @@ figures in `coca.coca_decoder` and `decap.decap_decoder`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class StepDecoder(Protocol):
@@ -139,3 +140,8 @@ def _best_candidates(totals: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor
 def _per_token(text: Hypothesis, max_tokens: int) -> float:
     # The end token counts too; a text cut off at `max_tokens` has none.
     return text.log_probability / min(len(text.ids) + 1, max_tokens)
+
+
+def cache_argument(model: nn.Module) -> str:
+    """What a transformers model's `forward` calls its key-value cache: `cache`, in older versions `past_key_values`."""
+    return "past_key_values" if "past_key_values" in signature(model.forward).parameters else "cache"

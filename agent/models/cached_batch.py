@@ -13,6 +13,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from ...encoders.decoding import cache_argument
+
 SPARE = 32  # tokens
 
 
@@ -95,8 +97,7 @@ class CachedModel:
         self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache, *, last_only: bool = True
     ) -> Tensor:
         """ids (B, L), mask (B, cached + L), positions (B, L) -> logits (B, 1, V), or (B, L, V); the cache grows."""
-        cache_name = "past_key_values" if "past_key_values" in self._takes else "cache"  # older and newer transformers
-        settings: dict[str, Any] = {"attention_mask": mask, cache_name: cache, "use_cache": True}
+        settings: dict[str, Any] = {"attention_mask": mask, cache_argument(self.model): cache, "use_cache": True}
         if "position_ids" in self._takes:
             settings["position_ids"] = positions
         if last_only and "logits_to_keep" in self._takes:

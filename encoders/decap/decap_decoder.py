@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 from ...errors import check_range
-from ..decoding import Hypothesis, Search, search
+from ..decoding import Hypothesis, Search, cache_argument, search
 from .projection import check_finite
 
 
@@ -65,11 +67,13 @@ class _Steps:
         self.decoder, self.num_beams = decoder, num_beams
         self.prefix: Tensor | None = prefix
         self.cache = DynamicCache(config=decoder.config)
+        self.cache_name = cache_argument(decoder.transformer)
 
     def step(self, tokens: Tensor) -> Tensor:
         inputs = self.decoder.transformer.wte(tokens) if self.prefix is None else self.prefix
         self.prefix = None
-        output = self.decoder.transformer(inputs_embeds=inputs[:, None], past_key_values=self.cache, use_cache=True)
+        cache: dict[str, Any] = {self.cache_name: self.cache, "use_cache": True}
+        output = self.decoder.transformer(inputs_embeds=inputs[:, None], **cache)
         return self.decoder.lm_head(output.last_hidden_state[:, -1])
 
     def select_images(self, images: Tensor) -> None:
