@@ -168,7 +168,6 @@ def test_ask_prints_one_line_of_json_per_question(pictures, llm):
     given = ["ask", image, "what colour?", "-", "--llm", llm, "--encoder", "coca", "--json"]
     result = runner.invoke(app, [*given, "--shots", str(pictures / "shots.jsonl")], input="how many?\n\nwhere?\n")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert result.exit_code in (0, 1, 2), result.output
     assert result.exit_code == (0 if all(line["error"] is None for line in lines) else 1 + (not any_answer(lines)))
     assert [line["question"] for line in lines] == ["what colour?", "how many?", "where?"]
     keys = ["image", "question", "answer", "descriptions", "prompt", "completion", "llm", "error"]

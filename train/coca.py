@@ -206,7 +206,8 @@ class CocaRecipe(Recipe):
         others = [[one.float() for one in column] for column in zip(*features, strict=True)] or [[image], [text]]
         others[0][part], others[1][part] = image.float(), text.float()
         number = max(1, len(features))  # each part sees the whole loss: its own rows must count in full, the scale once
-        contrastive = contrastive_loss(torch.cat(others[0]), torch.cat(others[1]), _scale_gradient(scale, 1 / number))
+        every = [gather_with_grad(torch.cat(column)) for column in others]  # rows of all parts and processes
+        contrastive = contrastive_loss(*every, _scale_gradient(scale, 1 / number))
         losses = {
             "contrastive": _scale_gradient(contrastive, number),
             "caption": (per_token * weight).sum() / tokens,
@@ -260,8 +261,8 @@ class CocaRecipe(Recipe):
 
 
 def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """CLIP's symmetric cross-entropy over the rows of all processes; image, text (B, D) L2-normalised."""
-    logits = scale * gather_with_grad(image) @ gather_with_grad(text).T  # (B, B)
+    """CLIP's symmetric cross-entropy; image, text (B, D) L2-normalised."""
+    logits = scale * image @ text.T  # (B, B)
     labels = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
 

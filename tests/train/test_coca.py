@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -19,22 +18,10 @@ from textlens.train.engine.loop import LoopConfig, train
 from textlens.train.engine.run import run
 from textlens.train.registry import run_recipe
 
+from .tiny_coca import MODEL, TOKENIZER
 from .tiny_source import TinyData
 
-TOWER = {"context_length": 24, "vocab_size": 1920, "width": 32, "heads": 2, "layers": 1}
-MODEL = {
-    "embed_dim": 32,
-    "pad_id": 1917,
-    "custom_text": True,
-    "vision_cfg": {
-        "image_size": 32, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16,
-        "attentional_pool": True, "attn_pooler_queries": 5, "attn_pooler_heads": 2, "output_tokens": True,
-    },
-    "text_cfg": TOWER | {"hf_tokenizer_name": "local", "pad_id": 1917, "eos_id": 1919, "output_tokens": True},
-    "multimodal_cfg": TOWER | {"attn_pooler_heads": 2},
-}  # fmt: skip
 LOOP = LoopConfig(steps=4, batch_size=6, learning_rate=1e-3, num_workers=0, save_every=2, ema_decay=0.9)
-TOKENIZER = str(files("textlens.weights") / "coca")
 CONFIG = CocaConfig(loop=LOOP, data=TinyData(), model=MODEL, tokenizer=TOKENIZER)
 SCENES = replace(CONFIG, data={"source": "scenes", "styles": {"descriptive": 0.5, "loose": 0.5}})
 

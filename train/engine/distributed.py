@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 from functools import cache
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -35,9 +34,12 @@ def gather_with_grad(rows: Tensor) -> Tensor:
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return rows
-    from torch.distributed.nn.functional import all_gather
+    import torch.distributed._functional_collectives as collectives
 
-    return torch.cat(all_gather(rows.contiguous()))
+    name = "all_gather_single_autograd"  # all_gather_tensor_autograd in older versions of torch
+    gather = getattr(collectives, name, None) or collectives.all_gather_tensor_autograd
+    gathered: Tensor = gather(rows.contiguous(), 0, dist.group.WORLD)
+    return gathered
 
 
 def sum_over_processes(values: Tensor, *, mean: bool = False) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -15,8 +16,20 @@ from textlens.train.engine.checkpoint import checkpoints, load_checkpoint
 from textlens.train.engine.distributed import gather_with_grad
 from textlens.train.engine.loop import train
 from textlens.train.engine.metrics_file import read_metrics
+from textlens.train.engine.recipe import LoopConfig, Recipe
 
 from .tiny_recipe import CONTRASTIVE, MEAN, ContrastiveRecipe, TinyRecipe
+
+
+def coca() -> tuple[Recipe, LoopConfig]:
+    """That of two_processes.py, which imports its neighbours as a script does."""
+    spec = importlib.util.spec_from_file_location("two_processes", Path(__file__).with_name("two_processes.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(Path(__file__).parent))
+    spec.loader.exec_module(module)
+    return module.coca()
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +97,15 @@ def test_a_contrastive_loss_gives_the_gradient_of_one_process(two: Path, tmp_pat
     names = ("loss", "gradient_norm")
     torch.testing.assert_close(figures(two / rows, *names), figures(tmp_path, *names), rtol=1e-4, atol=1e-6)
     assert_close_run(two / rows, tmp_path)
+
+
+def test_coca_trains_on_two_processes_as_on_one_and_evaluates_on_one(two: Path, tmp_path: Path) -> None:
+    train(*coca(), tmp_path)
+    names = ("loss", "contrastive", "caption", "word", "token_accuracy", "gradient_norm")
+    torch.testing.assert_close(figures(two / "coca", *names), figures(tmp_path, *names), rtol=1e-4, atol=1e-6)
+    found, expected = (read_metrics(out)[-1] for out in (two / "coca", tmp_path))
+    assert found["kind"] == "eval"
+    assert found["contrastive"] == pytest.approx(expected["contrastive"], rel=1e-3)
 
 
 def test_two_processes_resume_to_the_bit(two: Path) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import torch
 from textlens.errors import TextlensError
+from textlens.train.coca import CocaConfig, CocaRecipe
 from textlens.train.engine.loop import train
+from textlens.train.engine.recipe import LoopConfig
 from tiny_recipe import CONTRASTIVE, MEAN, ContrastiveRecipe, TinyRecipe
 
 
@@ -20,11 +22,23 @@ class NanOnRankOne(TinyRecipe):
         return {**figures, "loss": figures["loss"] * (float("nan") if broken else 1.0)}
 
 
+def coca() -> tuple[CocaRecipe, LoopConfig]:
+    """With every loss that looks across processes, and an evaluation, which one process does alone."""
+    sys.path.append(str(Path(__file__).parents[1]))
+    from tiny_coca import MODEL, TOKENIZER
+
+    loop = LoopConfig(steps=1, batch_size=8, num_workers=0, accumulation=2, gradient_clip=None)
+    data = {"source": "scenes", "styles": {"short": 1.0, "loose": 1.0}}
+    settings = {"data": data, "model": MODEL, "tokenizer": TOKENIZER, "word_weight": 0.5, "captioned": ["short"]}
+    return CocaRecipe(CocaConfig(loop=loop, validation_images=4, **settings), Path("unused")), loop
+
+
 def main(out: Path) -> None:
     recipe = TinyRecipe(dropout=0.0)
     train(recipe, MEAN, out / "mean")
     train(ContrastiveRecipe(), CONTRASTIVE, out / "global")
     train(ContrastiveRecipe(local=True), CONTRASTIVE, out / "local")
+    train(*coca(), out / "coca")
 
     train(TinyRecipe(dropout=0.3), MEAN, out / "whole")
     pauses = 0
