@@ -206,8 +206,8 @@ class CocaRecipe(Recipe):
         others = [[one.float() for one in column] for column in zip(*features, strict=True)] or [[image], [text]]
         others[0][part], others[1][part] = image.float(), text.float()
         number = max(1, len(features))  # each part sees the whole loss: its own rows must count in full, the scale once
-        every = [gather_with_grad(torch.cat(column)) for column in others]  # rows of all parts and processes
-        contrastive = contrastive_loss(*every, _scale_gradient(scale, 1 / number))
+        images, texts = (gather_with_grad(torch.cat(column)) for column in others)  # of all parts and processes
+        contrastive = contrastive_loss(images, texts, _scale_gradient(scale, 1 / number))
         losses = {
             "contrastive": _scale_gradient(contrastive, number),
             "caption": (per_token * weight).sum() / tokens,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from functools import cache
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
@@ -37,7 +38,7 @@ def gather_with_grad(rows: Tensor) -> Tensor:
     import torch.distributed._functional_collectives as collectives
 
     name = "all_gather_single_autograd"  # all_gather_tensor_autograd in older versions of torch
-    gather = getattr(collectives, name, None) or collectives.all_gather_tensor_autograd
+    gather: Any = getattr(collectives, name, None) or collectives.all_gather_tensor_autograd
     gathered: Tensor = gather(rows.contiguous(), 0, dist.group.WORLD)
     return gathered
 
