@@ -36,6 +36,9 @@ LanguageModelSpec = Annotated[
     str,
     typer.Option("--llm", help="Language model: tiny, gemma, http://HOST:PORT/v1\\[#MODEL], vllm:MODEL or hf:MODEL."),
 ]
+Images = Annotated[
+    list[str], typer.Argument(help="Image files, folders, globs, data URLs; http(s) with --allow-network.")
+]
 NumFewshot = Annotated[
     int | None, typer.Option(min=0, help="How many of the shots, drawn by the seed; by default all of them.")
 ]
@@ -52,14 +55,12 @@ def _print_json(record: dict[str, Any]) -> None:
 
 @app.command()
 def describe(
-    images: Annotated[
-        list[str], typer.Argument(help="Image files, folders, globs, data URLs; http(s) with --allow-network.")
-    ],
+    images: Images,
     encoder: Encoders = None,
     as_json: AsJson = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels than this.")] = 64_000_000,
-    allow_network: Annotated[bool, typer.Option("--allow-network", help="Fetch http(s) addresses.")] = False,
+    allow_network: Network = False,
     video: Annotated[
         bool, typer.Option("--video", help="Each argument is one video: an animated image, or a folder of frames.")
     ] = False,
@@ -123,7 +124,7 @@ def recreate(
     guidance: Annotated[float, typer.Option(min=1, help="Guidance scale; 1 is none.")] = 3.0,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws another image.")] = 0,
-    allow_network: Annotated[bool, typer.Option("--allow-network", help="Fetch http(s) addresses.")] = False,
+    allow_network: Network = False,
     as_json: AsJson = False,
 ) -> None:
     """Redraw an image from its words alone, and show image, words and redrawn image in one picture."""
@@ -214,9 +215,7 @@ def ask(
 
 @app.command()
 def classify(
-    images: Annotated[
-        list[str], typer.Argument(help="Image files, folders, globs, data URLs; http(s) with --allow-network.")
-    ],
+    images: Images,
     labels: Annotated[str, typer.Option(help="The classes, with commas between them: a,b,c.")],
     encoder: Encoders = None,
     llm: LanguageModelSpec = "tiny",
@@ -333,11 +332,9 @@ def serve_llm(
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="coca, decap, dediffusion, autoencoder, text-to-image, or a plug-in's recipe.")
+        str, typer.Argument(help="coca, decap, dediffusion, autoencoder, text-to-image, or a plug-in's.")
     ],
-    config: Annotated[
-        Path, typer.Option(help="Settings file (YAML), such as configs/coca-small.yaml; FILE#NAME for a variant.")
-    ],
+    config: Annotated[Path, typer.Option(help="Settings file, such as configs/coca-small.yaml; FILE#NAME: a variant.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics.jsonl and the finished model.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     max_minutes: Annotated[float | None, typer.Option(help="Pause after this time; go on later with --resume.")] = None,
