@@ -114,9 +114,7 @@ def recreate(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write, such as out.png: image, words, redrawn.")],
-    encoder: Annotated[
-        str | None, typer.Option("--encoder", "-e", help="Encoder spec that describes an image.")
-    ] = None,
+    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Encoder spec, for an image.")] = None,
     decoder: Annotated[
         str | None,
         typer.Option(help="Folder or hub id of a diffusers StableDiffusionPipeline; by default the small one."),
