@@ -99,6 +99,15 @@ class DataSource(ABC):
         """`sample` of each index."""
         return [self.sample(index, seed, image=image) for index in indices]
 
+    def check_unreadable(self, number: int, reasons: Sequence[str]) -> None:
+        """Raises `InputError` if `number` items are more than `max_bad` allows; it names the first `reasons`."""
+        if self.size is not None and number > self.max_bad * self.size:
+            shown = "; ".join(reasons[:5]) or "see other processes"
+            raise InputError(
+                f"{number} of {self.size} items cannot be read, more than max_bad={self.max_bad:g} of them: {shown}. "
+                "Mend or remove them, or raise data.max_bad."
+            )
+
     def take_skipped(self) -> list[str]:
         """The unreadable items met since the last call, "key: reason" each."""
         skipped, self._skipped = self._skipped, []

@@ -20,6 +20,7 @@ from torch import Tensor
 from ...errors import InputError
 from ...progress import progress_bar
 from .base import DataSource, UnreadableItemError
+from .mapped_array import new_array
 from .pixels import image_of, pixels
 
 _SAME_LATENT = 0.02  # fp16 and another machine's kernels differ by less; other images and autoencoders by far more
@@ -78,21 +79,14 @@ class LatentCache:
         unreadable: dict[int, str] = {}
         shape = (self.size, *self._latent_shape())
         self._check_space(2 * math.prod(shape))
-        temporary = self.path.with_name(f".{os.getpid()}-{self.path.name}")
-        try:
-            kept = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-            with progress_bar("images") as bar:
-                task = bar.add_task("encoding images", total=self.size, note="")
-                for start in range(0, self.size, _BATCH):
-                    rows, latents = self._encoded(range(start, min(start + _BATCH, self.size)), unreadable)
-                    kept[rows] = latents.numpy()
-                    self._check_unreadable(unreadable)
-                    bar.update(task, advance=_BATCH)
-            kept.flush()
+        with new_array(self.path, shape) as kept, progress_bar("images") as bar:
+            task = bar.add_task("encoding images", total=self.size, note="")
+            for start in range(0, self.size, _BATCH):
+                rows, latents = self._encoded(range(start, min(start + _BATCH, self.size)), unreadable)
+                kept[rows] = latents.numpy()
+                self.source.check_unreadable(len(unreadable), list(unreadable.values()))
+                bar.update(task, advance=_BATCH)
             self._list.write_text(json.dumps(unreadable, indent=1) + "\n", encoding="utf-8")
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _encoded(self, rows: Sequence[int], unreadable: dict[int, str]) -> tuple[list[int], Tensor]:
         """The rows that can be read, and their latents (B, C, h, w); the others are added to `unreadable`."""
@@ -115,14 +109,6 @@ class LatentCache:
             raise InputError(
                 f"the latents of {self.size} items take {needed / 1e9:.1f} GB, but {self.path.parent} has "
                 f"{free / 1e9:.1f} GB left; make room, or set cache_latents to false"
-            )
-
-    def _check_unreadable(self, unreadable: dict[int, str]) -> None:
-        if len(unreadable) > self.source.max_bad * self.size:
-            raise InputError(
-                f"{len(unreadable)} of {self.size} items or more cannot be read, more than max_bad="
-                f"{self.source.max_bad:g} of them: {'; '.join(list(unreadable.values())[:5])}. Mend or remove them, or "
-                "raise data.max_bad."
             )
 
     def _fingerprint(self) -> str:

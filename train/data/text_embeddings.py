@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ...encoders.clip.space import CaptionSpace, space_name
 from ...encoders.decap.memory import SAME_TEXT
 from ...encoders.decap.memory_build import embed_texts
 from ...progress import progress_bar
+from .mapped_array import new_array
 
 Embeddings = np.ndarray[tuple[int, int], np.dtype[np.float16]]
 
@@ -51,14 +51,10 @@ def _current(path: Path, texts: Sequence[str], clip: CaptionSpace) -> bool:
 
 
 def _write(path: Path, texts: Sequence[str], clip: CaptionSpace, batch_size: int = 256) -> None:
-    temporary = path.with_name(f".{path.name}")
     shape = (len(texts), clip.embed_dim)
-    rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-    with progress_bar("captions") as bar:
+    with new_array(path, shape) as rows, progress_bar("captions") as bar:
         task = bar.add_task("embedding captions", total=len(texts), note="")
         for start in range(0, len(texts), batch_size):
             part = embed_texts(texts[start : start + batch_size], clip, batch_size)
             rows[start : start + len(part)] = part.numpy()
             bar.update(task, advance=len(part))
-    rows.flush()
-    os.replace(temporary, path)

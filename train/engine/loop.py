@@ -125,7 +125,7 @@ def train(
 
 def _start(recipe: Recipe, config: LoopConfig, out: Path, accelerator: Accelerator, resume: bool) -> _Run:
     """Check everything, build what the loop needs, and take up the newest checkpoint."""
-    _check_folder(out, resume)
+    check_folder(out, resume)
     if not trainable_parameters(recipe.model):
         raise InputError("The recipe's model has no parameter that requires a gradient; there is nothing to train.")
     accelerator.wait_for_everyone()  # every process has checked `out` before one writes to it
@@ -146,13 +146,15 @@ def _start(recipe: Recipe, config: LoopConfig, out: Path, accelerator: Accelerat
         out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out)
         drop_metrics_after(out, run.step)
-    accelerator.wait_for_everyone()
-    if run.step and not any(line["kind"] == "eval" and line["step"] == run.step for line in read_metrics(out)):
+    evaluated = any(line["kind"] == "eval" and line["step"] == run.step for line in read_metrics(out))
+    accelerator.wait_for_everyone()  # every process has read the metrics before one adds to them
+    if run.step and not evaluated:
         _evaluate(run)  # which the pause left out, if it was due
     return run
 
 
-def _check_folder(out: Path, resume: bool) -> None:
+def check_folder(out: Path, resume: bool) -> None:
+    """Raises `InputError` for an `out` that is a file, or in use by a run that is not to be resumed."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; expected a folder for checkpoints. Name another one.")
     if not resume and out.is_dir() and any(out.iterdir()):
@@ -331,11 +333,6 @@ def _agree(run: _Run, pause: bool) -> bool:
         totals = torch.tensor([float(pause), float(run.num_skipped)], device=run.accelerator.device)
         anywhere, skipped = run.accelerator.reduce(totals).tolist()
         pause, run.num_skipped = anywhere > 0, int(skipped)
-    source = run.recipe.source
-    if source is not None and source.size is not None and run.num_skipped > source.max_bad * source.size:
-        shown = "; ".join(list(run.skipped)[:5]) or "see other processes"
-        raise InputError(
-            f"{run.num_skipped} of {source.size} items cannot be read, more than max_bad={source.max_bad:g} of them: "
-            f"{shown}. Mend or remove them, or raise data.max_bad."
-        )
+    if run.recipe.source is not None:
+        run.recipe.source.check_unreadable(run.num_skipped, list(run.skipped))
     return pause

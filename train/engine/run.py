@@ -12,8 +12,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from ...errors import InputError
-from .loop import TrainResult, train
+from .loop import TrainResult, check_folder, train
 from .recipe import Recipe
 from .settings import read_stages
 
@@ -29,8 +28,7 @@ def run_file(
     """
     stages = read_stages(path, out)
     configs = [stage.settings(recipe_class.config_class, path) for stage in stages]  # all errors before any training
-    if not resume and out.is_dir() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty. Use --resume to go on with the run in it, or name another folder.")
+    check_folder(out, resume)
     end = None if max_minutes is None else time.monotonic() + 60 * max_minutes
     for stage, config in zip(stages, configs, strict=True):
         done = (stage.out / "model" / RECORD).exists()
