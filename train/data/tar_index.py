@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import tarfile
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from .held_out import key_hashes
 
 MISSING, DAMAGED = -1, -2  # offsets: a sample without such a member; an entry for what stood behind the damage
 _VERSION = 1
+# np.load parses a header with `ast`, which is not safe in several threads before Python 3.12: SystemError, "AST
+# constructor recursion depth mismatch" (github.com/python/cpython/issues/106905).
+_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ def shard_index(path: str, endings: Endings) -> NDArray[np.void]:
     """
     cached = index_file(path, endings)
     try:
-        rows: NDArray[np.void] = np.load(cached, allow_pickle=False)
+        with _LOADING:
+            rows: NDArray[np.void] = np.load(cached, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         rows = _rows(_samples(path, endings))
         with contextlib.suppress(OSError):  # a folder that cannot be written: the headers are read again
