@@ -119,13 +119,24 @@ def _replacing(path: Path) -> Iterator[Path]:
     os.replace(part, path)
 
 
-def load_weights(model: nn.Module, path: Path, *, tied: Sequence[str] = (), config_name: str = CONFIG_NAME) -> None:
-    """Load safetensors into `model` in the model's dtype; names and shapes must match (`tied`: see `fill_strictly`)."""
+def load_weights(
+    model: nn.Module,
+    path: Path,
+    *,
+    tied: Sequence[str] = (),
+    elsewhere: Sequence[str] = (),
+    config_name: str = CONFIG_NAME,
+) -> None:
+    """Load safetensors into `model` in the model's dtype; names and shapes must match (`tied`: see `fill_strictly`).
+
+    elsewhere: parts of the model whose weights are there already, and not in the file.
+    """
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read, missing or damaged ({error}); expected safetensors") from error
-    fill_strictly(model, tensors, f"{path} does not fit the {config_name} beside it", tied=tied)
+    there = [name for name in model.state_dict() if name.startswith(tuple(f"{place}." for place in elsewhere))]
+    fill_strictly(model, tensors, f"{path} does not fit the {config_name} beside it", tied=[*tied, *there])
 
 
 def fill_strictly(model: nn.Module, tensors: Mapping[str, Tensor], complaint: str, *, tied: Sequence[str] = ()) -> None:

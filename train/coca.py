@@ -8,35 +8,38 @@ on some of them alone, so that the captioner has one voice while the text tower 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transform import AugmentationCfg, image_transform_v2
+from open_clip.model import set_model_preprocess_cfg
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..encoders.clip.clip import Clip
+from ..encoders.clip.clip import Clip, put_part
 from ..encoders.clip.open_clip_files import preprocess_of
+from ..encoders.clip.timm_tokens import TimmTokens
 from ..encoders.coca.captioner import CocaCaptioner
 from ..errors import InputError
 from ..plugins import load, registered
+from .augmented import augmented_pixels
 from .caption_tokenizer import learn_tokenizer
+from .contrastive import MAX_LOG_SCALE, batch_contrastive_loss, contrastive_loss
 from .data.base import Data, DataSource, Sample
 from .engine.attention import attention_for_training
-from .engine.distributed import gather_with_grad, sum_over_processes
-from .engine.randomness import sample_rng, sample_seed
-from .engine.recipe import Count, LoopConfig, NonNegative, Recipe
+from .engine.distributed import sum_over_processes
+from .engine.randomness import sample_integers, sample_rng
+from .engine.recipe import Count, LoopConfig, NonNegative, Recipe, Share
 from .engine.settings import settings
 from .evaluators import retrieval_figures, text_figures
+from .frozen_features import ImageFeatures
+from .locked_towers import grid_features
 
-MAX_LOG_SCALE = math.log(100)
-_CROP, _CAPTIONED = 1, 2  # streams of random numbers
+_CAPTIONED, _VIEW = 2, 3  # streams of random numbers
 _BATCH = 64  # of evaluation
 
 
@@ -51,15 +54,21 @@ class CocaConfig:
     # None learns one from the source's captions where that name is "local"
     tokenizer: str | None = None
     start: str | None = None  # folder of a trained model, or open_clip's "model/tag"
+    # folder of a trained CLIP with a timm image tower, which a new model of the same tower shares, frozen
+    image_tower: str | None = None
+    views: Count = 1  # of an image by that tower, augmented but for the first; their features are kept on disk
     captioned: Sequence[str] = ()  # styles that train the captioner; () for all, as of a source without styles
     captioned_share: Annotated[float, Field(ge=0, le=1)] = 1.0  # of those samples
     position_std: float | None = None  # of the image tower's first position embeddings; None: open_clip's own
     caption_weight: NonNegative = 2.0
     contrastive_weight: NonNegative = 1.0
     word_weight: NonNegative = 0.0  # of the word classifier's loss; 0 leaves it out
+    label_smoothing: Share = 0.0  # of the captioning loss
     validation_images: Count = 256
 
     def __post_init__(self) -> None:
+        if self.start is not None and self.image_tower is not None:
+            raise InputError("got start and image_tower; expected image_tower for a new model alone")
         if (self.model is None) == (self.start is None):
             got = "neither" if self.model is None else "both"
             raise InputError(f"got {got} of model and start; expected one: a new model, or a trained one to go on from")
@@ -114,9 +123,28 @@ class CocaRecipe(Recipe):
         if not self.clip.is_coca:
             raise InputError(f"{self.clip.name} is no CoCa; expected a model_cfg with multimodal_cfg")
         self.source.image_size = self.clip.image_size[0]
+        self._features = self._share_tower(cache / "features")
         self.model: nn.Module = CocaObjective(self.clip.model, self._new_classifier())
         self.pad_id: int = self.clip.model.pad_id
         self._special_ids = [id_ for id_ in (self.clip.bos_id, self.clip.eos_id, self.pad_id) if id_ is not None]
+
+    def _share_tower(self, folder: Path) -> ImageFeatures | None:
+        """Take the frozen tower of another CLIP, and compute its features of every image."""
+        tower: Any = self.clip.model.visual
+        if self.config.image_tower is None:
+            return None
+        if not isinstance(tower, TimmTokens):
+            raise InputError("image_tower is given, but vision_cfg is none of timm; expected its timm_model_name")
+        other = Clip.from_pretrained(self.config.image_tower)
+        for place in ("visual.trunk", "visual.head"):
+            put_part(self.clip.model, place, other)
+            self.clip.model.get_submodule(place).requires_grad_(False)
+            self.clip.weights_from[place] = str(Path(self.config.image_tower).resolve())
+        set_model_preprocess_cfg(self.clip.model, asdict(preprocess_of(other.model)))
+        self.clip = Clip(
+            self.clip.model, self.clip.tokenizer, self.clip.model_cfg, name="new", weights_from=self.clip.weights_from
+        )
+        return ImageFeatures(self.source, self.clip, grid_features(tower.trunk, tower.grid), self.config.views, folder)
 
     def _new_classifier(self) -> nn.Module | None:
         if not self.config.word_weight:
@@ -126,9 +154,9 @@ class CocaRecipe(Recipe):
             return nn.Linear(self.clip.embed_dim, self.clip.model_cfg["text_cfg"]["vocab_size"])
 
     def batch(self, indices: Sequence[int], seed: int) -> dict[str, Tensor]:
-        """pixels (B, 3, H, W) float32, randomly cropped where the source says so; text (B, L) ids; captioned (C,) row
-        numbers."""
-        samples = self.source.samples(indices, seed)
+        """pixels (B, 3, H, W) float32, randomly cropped where the source says so, or a shared tower's features; text
+        (B, L) ids; captioned (C,) row numbers."""
+        samples = self.source.samples(indices, seed, image=self._features is None)
         chosen = [self._is_captioned(sample, index, seed) for sample, index in zip(samples, indices, strict=True)]
         return {
             "pixels": self._pixels(samples, indices, seed),
@@ -136,27 +164,16 @@ class CocaRecipe(Recipe):
             "captioned": torch.tensor(chosen).nonzero().flatten(),
         }
 
+    def _pixels(self, samples: Sequence[Sample], indices: Sequence[int], seed: int) -> Tensor:
+        if self._features is None:
+            return augmented_pixels(self.clip, self.source, samples, indices, seed)
+        views = sample_integers(self.config.views, seed, indices, stream=_VIEW)
+        return self._features([sample.row for sample in samples], views.tolist())
+
     def _is_captioned(self, sample: Sample, index: int, seed: int) -> bool:
         wanted = not self.config.captioned or not sample.style or sample.style in self.config.captioned
         share = self.config.captioned_share
         return wanted and (share == 1 or sample_rng(seed, index, _CAPTIONED).random() < share)
-
-    def _pixels(self, samples: Sequence[Sample], indices: Sequence[int], seed: int) -> Tensor:
-        images = [sample.image for sample in samples if sample.image is not None]
-        if self.source.crop_scale is None:
-            return self.clip.pixels(images, device="cpu")  # a forked worker may use no GPU
-        rows = []
-        with torch.random.fork_rng(devices=[]):
-            for image, index in zip(images, indices, strict=True):
-                torch.manual_seed(sample_seed(seed, index, _CROP))
-                rows.append(self._train_transform(image))
-        return torch.stack(rows)
-
-    @cached_property
-    def _train_transform(self) -> Any:
-        """open_clip's own, whose crops are drawn from torch's global generator."""
-        augmentation = AugmentationCfg(scale=self.source.crop_scale)
-        return image_transform_v2(preprocess_of(self.clip.model), is_train=True, aug_cfg=augmentation)
 
     @torch.no_grad()
     def share(self, model: nn.Module, parts: Sequence[dict[str, Tensor]]) -> Sequence[dict[str, Any]]:
@@ -202,14 +219,12 @@ class CocaRecipe(Recipe):
         """Losses of one part of a batch, from the outputs of `CocaObjective` and what `share` says of the whole."""
         labels = batch["text"][batch["captioned"], 1 : logits.shape[1] + 1]
         weight = labels.ne(self.pad_id).float()
-        per_token = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view_as(weight)
-        others = [[one.float() for one in column] for column in zip(*features, strict=True)] or [[image], [text]]
-        others[0][part], others[1][part] = image.float(), text.float()
-        number = max(1, len(features))  # each part sees the whole loss: its own rows must count in full, the scale once
-        images, texts = (gather_with_grad(torch.cat(column)) for column in others)  # of all parts and processes
-        contrastive = contrastive_loss(images, texts, _scale_gradient(scale, 1 / number))
+        smoothing = self.config.label_smoothing
+        per_token = F.cross_entropy(
+            logits.float().flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=smoothing
+        ).view_as(weight)
         losses = {
-            "contrastive": _scale_gradient(contrastive, number),
+            "contrastive": batch_contrastive_loss(image, text, scale, features, part),
             "caption": (per_token * weight).sum() / tokens,
         }
         if word_logits is not None and rarity is not None:
@@ -258,18 +273,6 @@ class CocaRecipe(Recipe):
     def save(self, folder: Path) -> None:
         """An open_clip folder, in bf16."""
         self.clip.save_pretrained(folder, dtype=torch.bfloat16)
-
-
-def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """CLIP's symmetric cross-entropy; image, text (B, D) L2-normalised."""
-    logits = scale * image @ text.T  # (B, B)
-    labels = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
-
-
-def _scale_gradient(value: Tensor, factor: float) -> Tensor:
-    """The same value, with `factor` times its gradient."""
-    return value if factor == 1 else value * factor - (value * (factor - 1)).detach()
 
 
 def words_in(ids: Tensor, vocabulary: int, left_out: Sequence[int]) -> Tensor:

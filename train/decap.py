@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,14 +24,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..encoders.clip.caption_text import CaptionText
 from ..encoders.clip.clip import Clip
 from ..encoders.clip.space import space_name, space_of
 from ..encoders.decap.decap_checkpoint import KIND, DecapConfig, load_decoder
 from ..encoders.decap.decap_decoder import DecapDecoder
-from ..encoders.decap.decap_encoder import Decap
+from ..encoders.decap.decap_encoder import TOKENIZER, Decap
 from ..encoders.decap.memory import SupportMemory, one_line
 from ..encoders.saved_models import checkpoint_folder
 from ..errors import InputError
+from .caption_tokenizer import learn_tokenizer
 from .data.base import Data, DataSource, Sample
 from .data.caption_ids import IGNORED, caption_ids, check_max_tokens, padded, shortened, vocabulary_size
 from .data.order import epoch_position
@@ -71,6 +74,8 @@ class DecapTraining:
     start: str | None = None  # a trained DeCap to go on from, in the same CLIP's space and of the same sizes
     validation: Count = 500  # most held-out items in an evaluation
     gpt2: DecoderConfig = field(default_factory=DecoderConfig)
+    # tokens of a tokenizer learnt from the captions; None: the CLIP's own tokenizer, however many it has
+    vocabulary: Annotated[int, Field(ge=600)] | None = None
     max_tokens: Annotated[int, Field(ge=3)] = 40  # of a caption, start and end included; longer ones are cut
     label_smoothing: Share = 0.1
     noise_std: NonNegative = 0.0  # per coordinate, added to the unit embedding, which is normalised again
@@ -92,13 +97,14 @@ class DecapRecipe(Recipe):
         self.source = config.data.open(texts=True)
         self.clip = self.load_clip()
         self.source.image_size = self.clip.image_size[0]
-        check_max_tokens(self.clip, config.max_tokens)
         held_out = [sample for sample in self.source.held_out(config.validation) if sample.text.strip()]
         self.captions = training_captions(self.source, held_out, config.without_words)
+        self.text = self._tokenizer()
+        check_max_tokens(self.text, config.max_tokens)
         self.embeddings = cached_embeddings(self.captions, self.clip, cache / "text-embeddings")
         self.memory_rows = self._draw_memory_rows()
         self.memory = self._build_memory()
-        self.decap = decap_config(config, self.clip)
+        self.decap = decap_config(config, self.clip, self.text)
         self.decoder = new_decoder(config, self.decap)
         self.model: nn.Module = self.decoder
         self._embed_held_out(held_out)
@@ -106,6 +112,17 @@ class DecapRecipe(Recipe):
     def load_clip(self) -> Clip:
         """The space of the captions, with its tokenizer."""
         return Clip.from_pretrained(self.config.clip, device="cuda" if torch.cuda.is_available() else "cpu")
+
+    def _tokenizer(self) -> CaptionText | Clip:
+        """The CLIP's, that of the DeCap to start from, or one that is learnt from the captions."""
+        config = self.config
+        if config.start is not None and (own := checkpoint_folder(config.start, KIND) / TOKENIZER).is_dir():
+            return CaptionText.from_folder(own, config.max_tokens)
+        if config.vocabulary is None:
+            return self.clip
+        with TemporaryDirectory() as folder:
+            learn_tokenizer(self.captions, config.vocabulary, config.max_tokens).save_pretrained(folder)
+            return CaptionText.from_folder(Path(folder), config.max_tokens)
 
     def batch(self, indices: Sequence[int], seed: int) -> dict[str, Tensor]:
         """embeddings (B, D) float32, noised; ids (B, T); labels (B, T), `IGNORED` past the end; own_entry (B,)."""
@@ -115,7 +132,7 @@ class DecapRecipe(Recipe):
             noise = sample_noise((embeddings.shape[1],), seed, indices, stream=_NOISE)
             embeddings = F.normalize(embeddings + self.config.noise_std * noise, dim=-1)
         # Tokenised here: 10 million captions' ids would fill 1.6 GB, and 128 captions take a worker 6 ms.
-        ids, labels = padded(*caption_ids([self.captions[row] for row in rows], self.clip, self.config.max_tokens))
+        ids, labels = padded(*caption_ids([self.captions[row] for row in rows], self.text, self.config.max_tokens))
         own_entry = torch.tensor([self._entry(row) for row in rows])
         return {"embeddings": embeddings, "ids": ids, "labels": labels, "own_entry": own_entry}
 
@@ -143,7 +160,7 @@ class DecapRecipe(Recipe):
         """A caption for each of (B, D) embeddings, greedily."""
         parts = embeddings.split(batch_size)
         written = [one for part in parts for one in self.decoder.generate(part, max_tokens=self.config.max_tokens)]
-        return [self.clip.decode(one.ids) for one in written]
+        return [self.text.decode(one.ids) for one in written]
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -168,11 +185,13 @@ class DecapRecipe(Recipe):
     def save(self, folder: Path) -> None:
         """A DeCap in fp16, with its memory."""
         self.memory = self.memory.to("cpu")
-        Decap(self.decap, self.clip, self.decoder.to("cpu"), self.memory).save_pretrained(folder, dtype=torch.float16)
+        own = None if self.text is self.clip else self.text
+        decap = Decap(self.decap, self.clip, self.decoder.to("cpu"), self.memory, own)
+        decap.save_pretrained(folder, dtype=torch.float16)
 
     def record(self) -> dict[str, Any]:
         """How many captions were trained on, and how many of them were too long."""
-        long = shortened(self.captions, self.clip, self.config.max_tokens)
+        long = shortened(self.captions, self.text, self.config.max_tokens)
         return {"captions": len(self.captions), "shortened_captions": long}
 
     def _draw_memory_rows(self) -> Sequence[int]:
@@ -201,7 +220,7 @@ class DecapRecipe(Recipe):
         captions = [tuple(filter(None, map(one_line, sample.texts))) for sample in samples]
         self.held_out = [replace(one, image=None, texts=own) for one, own in zip(samples, captions, strict=True)]
         self.held_out_embeddings = self.clip.embed_texts(texts).float().cpu()  # (M, D)
-        self.held_out_ids = padded(*caption_ids(texts, self.clip, self.config.max_tokens))
+        self.held_out_ids = padded(*caption_ids(texts, self.text, self.config.max_tokens))
 
     def _token_figures(self, model: nn.Module, embeddings: Tensor, batch_size: int = 64) -> dict[str, float]:
         parts = zip(*(rows.split(batch_size) for rows in (embeddings, *self.held_out_ids)), strict=True)
@@ -216,7 +235,7 @@ class DecapRecipe(Recipe):
         return {"loss": loss / number, "token_accuracy": right / number}
 
     def _exact_match(self, texts: Sequence[str]) -> float:
-        true = [self.clip.decode(row[row != IGNORED]) for row in self.held_out_ids[1]]
+        true = [self.text.decode(row[row != IGNORED]) for row in self.held_out_ids[1]]
         return sum(map(str.__eq__, texts, true)) / len(true)
 
 
@@ -235,15 +254,15 @@ def training_captions(source: DataSource, held_out: Sequence[Sample], without_wo
     return found
 
 
-def decap_config(config: DecapTraining, clip: Clip) -> DecapConfig:
-    """The config.json for this CLIP: its vocabulary, and room for the prefix."""
-    special = {"bos_token_id": clip.bos_id, "eos_token_id": clip.eos_id}
-    sizes = {"vocab_size": vocabulary_size(clip), "n_positions": config.max_tokens}
+def decap_config(config: DecapTraining, clip: Clip, text: CaptionText) -> DecapConfig:
+    """The config.json for this CLIP and this tokenizer: its vocabulary, and room for the prefix."""
+    special = {"bos_token_id": text.bos_id, "eos_token_id": text.eos_id}
+    sizes = {"vocab_size": vocabulary_size(text), "n_positions": config.max_tokens}
     return DecapConfig(
         clip=space_name(clip),
         embed_dim=clip.embed_dim,
         gpt2={**sizes, **special, **asdict(config.gpt2)},
-        end_id=clip.eos_id or 0,
+        end_id=text.eos_id or 0,
         num_tokens=sizes["vocab_size"],
         max_tokens=config.max_tokens,
         temperature=config.temperature,

