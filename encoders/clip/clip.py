@@ -86,7 +86,9 @@ class Clip(CaptionText):
             others = [_take_part(model, *part, folder, device) for part in parts.items()]
             load_weights(model, folder / WEIGHTS_NAME, elsewhere=tuple(parts), config_name=CLIP_CONFIG_NAME)
             tokenizer = load_tokenizer(f"local-dir:{folder}")
-            places = {place: str((folder / one).resolve()) if one[0] == "." else one for place, one in parts.items()}
+            places = {
+                place: str((folder / one).resolve()) if one.startswith(".") else one for place, one in parts.items()
+            }
             clip = cls(model.to(device, dtype), tokenizer, config["model_cfg"], name=str(spec), weights_from=places)
             clip._others = others
             return clip
@@ -247,14 +249,15 @@ def load_clip(spec: str, folder: Path, kind: str, device: str | torch.device) ->
 
 def _take_part(model: nn.Module, place: str, source: str, folder: Path, device: str | torch.device) -> Clip | None:
     """Put the part that `weights_from` names in its place; the model that it is shared with, if there is one."""
+    path = folder / source if source.startswith(".") else Path(source)
     try:
-        if not source.startswith("."):
+        if not (path / CLIP_CONFIG_NAME).is_file():
             model.get_submodule(place)
-            model.set_submodule(place, LazyTransformer(source))
+            model.set_submodule(place, LazyTransformer(str(path) if path.is_dir() else source))
             return None
     except AttributeError as error:
         raise InputError(f"{folder}: weights_from names {place!r}, which {error}; expected a part of it") from error
-    other: Clip = shared(Clip, folder / source, device)
+    other: Clip = shared(Clip, path, device)
     put_part(model, place, other)
     return other
 

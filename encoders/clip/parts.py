@@ -4,9 +4,9 @@
 
     {"visual.trunk": "../photo-clip", "text.transformer": "sentence-transformers/all-MiniLM-L6-v2"}
 
-A name that starts with "." is another open_clip folder, whose module of that place is used. Any other is a model of
-transformers, as a folder, a registry package that is installed (`PACKAGES`) or a hub id; it is loaded on first use, for
-an image can be described without a text tower.
+A name that starts with "." is a path from this folder. Another open_clip folder shares its module of that place. Any
+other name is a model of transformers, as a folder, a registry package that is installed (`PACKAGES`) or a hub id; it is
+loaded on first use, for an image can be described without a text tower.
 """
 
 from __future__ import annotations
