@@ -1,4 +1,4 @@
-"""The CLIP recipe: what locked towers give is computed once, heads learn from it, and the folder is a CLIP like others."""
+"""The CLIP recipe: what locked towers give is computed once, heads learn from it, and the folder is a CLIP."""
 
 import json
 import math
