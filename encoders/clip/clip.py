@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from open_clip.coca_model import CoCa
+from open_clip.timm_model import TimmModel
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from open_clip.transform import image_transform_v2
 from PIL.Image import Image
@@ -148,7 +149,10 @@ class Clip:
         """(B, 3, H, W) -> (B, P, W): the last block's patch tokens (CoCa's own output is pooled); differentiable.
 
         normalize: apply the tower's next norm: that of the attentional pooler if there is one, else the final one.
+        timm's towers end in their own norm, if any, so that theirs are the last features either way.
         """
+        if isinstance(self.model.visual, TimmModel):
+            return _timm_tokens(self.model.visual.trunk, pixels)
         features = self.model.visual.forward_intermediates(pixels, indices=1, intermediates_only=True)
         tokens = rearrange(features["image_intermediates"][-1], "b w h v -> b (h v) w")
         return self._patch_norm(tokens) if normalize else tokens
@@ -226,6 +230,14 @@ class Clip:
                 f"{self.name} pools its text at the highest id (pool_type 'argmax'), but end-of-text is {self.eos_id} "
                 f"of {size}; make it the highest, or set pool_type to 'eos' with eos_id {self.eos_id}"
             )
+
+
+def _timm_tokens(trunk: Any, pixels: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, P, W): the last map of a convolutional network, or a transformer's patch tokens."""
+    features = trunk.forward_features(pixels)
+    if features.ndim == 4:
+        return rearrange(features, "b w h v -> b (h v) w")
+    return features[:, trunk.num_prefix_tokens :]
 
 
 def load_clip(spec: str, folder: Path, kind: str, device: str | torch.device) -> Clip:
