@@ -81,7 +81,7 @@ class ImageCache:
             return False
         spread = sorted({(self.size - 1) * part // (_CHECKED - 1) for part in range(_CHECKED)})
         rows, expected = self._encoded([row for row in spread if str(row) not in unreadable], {})
-        return torch.allclose(self.latents(rows), expected, rtol=0, atol=_SAME_LATENT)
+        return torch.allclose(self.latents(rows), expected, rtol=1e-3, atol=_SAME_LATENT)
 
     def _write(self) -> None:
         unreadable: dict[int, str] = {}
