@@ -110,6 +110,14 @@ def write_text(text: str, path: Path) -> None:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
+def relative_name(name: str, folder: Path) -> str:
+    """How a config in `folder` names another model: a hub id as it is, a local folder by its relative path."""
+    if not Path(name).is_dir():
+        return name
+    relative = os.path.relpath(Path(name).resolve(), folder.resolve())
+    return relative if relative.startswith(".") else f"./{relative}"
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A temporary file that becomes `path` once it is complete."""

@@ -16,6 +16,7 @@ _OWN = {
     "coca": "textlens.train.coca:CocaRecipe",
     "decap": "textlens.train.decap:DecapRecipe",
     "dediffusion": "textlens.train.dediffusion.dediffusion:DediffusionRecipe",
+    "feature-decoder": "textlens.train.dediffusion.feature_training:FeatureDecoderRecipe",
     "text-to-image": "textlens.train.text_to_image.text_to_image:TextToImageRecipe",
 }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
+
+from ..saved_models import relative_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,10 +48,7 @@ def space_name(clip: CaptionSpace) -> str:
 
 def clip_spec(clip: CaptionSpace, folder: Path) -> str:
     """How a config in `folder` names `clip`: "model/tag" as it is, a local folder by its relative path."""
-    if not Path(clip.name).is_dir():
-        return clip.name
-    relative = os.path.relpath(Path(clip.name).resolve(), folder.resolve())
-    return relative if relative.startswith(".") else f"./{relative}"
+    return relative_name(clip.name, folder)
 
 
 def space_of(spec: str) -> str:

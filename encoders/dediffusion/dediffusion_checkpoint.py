@@ -24,7 +24,7 @@ from ..saved_models import (
 from .dediffusion_model import DediffusionConfig, DediffusionModel
 
 if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
+    from transformers import PreTrainedTokenizerBase
 
 KIND = "De-Diffusion"
 WEIGHTS_NAME = "model.safetensors"
@@ -34,7 +34,7 @@ BACKBONE_NAME = "backbone"  # in a pushed checkpoint, if the backbone was a loca
 
 def save_model(
     model: DediffusionModel,
-    tokenizer: CLIPTokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     dtype: torch.dtype | None = None,
     backbone: str | None = None,
@@ -46,7 +46,11 @@ def save_model(
 
 
 def push_model(
-    model: DediffusionModel, tokenizer: CLIPTokenizer, repo_id: str, private: bool | None, dtype: torch.dtype | None
+    model: DediffusionModel,
+    tokenizer: PreTrainedTokenizerBase,
+    repo_id: str,
+    private: bool | None,
+    dtype: torch.dtype | None,
 ) -> str:
     """Upload a checkpoint, with the backbone if it is a local folder; returns the commit's URL."""
     with tempfile.TemporaryDirectory() as name:
@@ -60,7 +64,7 @@ def push_model(
 
 def load_model(
     source: str | Path, backbone: Clip | None, device: str | torch.device
-) -> tuple[DediffusionModel, CLIPTokenizer]:
+) -> tuple[DediffusionModel, PreTrainedTokenizerBase]:
     """Read a checkpoint. Raises `InputError` for anything that is missing or does not fit."""
     folder = checkpoint_folder(source, KIND)
     config = read_config(DediffusionConfig, folder, KIND)
@@ -77,12 +81,12 @@ def load_model(
     return model.to(device), tokenizer
 
 
-def _load_tokenizer(folder: Path) -> CLIPTokenizer:
-    from transformers import CLIPTokenizer
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
 
     if not (folder / "tokenizer.json").is_file():  # transformers would make an empty tokenizer
         raise InputError(f"{folder} has no tokenizer.json; expected the tokenizer's files there, as {KIND} saves them")
     try:
-        return CLIPTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{folder} holds no CLIPTokenizer that can be read: {shortened(error)}") from error
+        raise InputError(f"{folder} holds no tokenizer that can be read: {shortened(error)}") from error

@@ -25,7 +25,7 @@ from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from transformers import CLIPTokenizer
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["Dediffusion", "DediffusionConfig", "DediffusionModel"]
 
@@ -38,7 +38,7 @@ class Dediffusion:
     """
 
     model: DediffusionModel
-    tokenizer: CLIPTokenizer
+    tokenizer: PreTrainedTokenizerBase
     vocabulary: Vocabulary
     spec: str = field(default="dediffusion", kw_only=True)  # the `encoder` of descriptions
     batch_size: int = field(default=64, kw_only=True)  # images per forward pass
@@ -54,7 +54,11 @@ class Dediffusion:
 
     @classmethod
     def new(
-        cls, config: DediffusionConfig, clip: Clip, tokenizer: CLIPTokenizer, token_embeddings: Tensor | None = None
+        cls,
+        config: DediffusionConfig,
+        clip: Clip,
+        tokenizer: PreTrainedTokenizerBase,
+        token_embeddings: Tensor | None = None,
     ) -> Dediffusion:
         """Random weights (torch's global generator) on the CLIP's device, to be trained.
 

@@ -18,11 +18,12 @@ from torch.nn import functional as F
 
 from ...errors import InputError, check_range
 from ..clip.clip import Clip
+from .patch_grid import patch_grid
 from .pooler import AttentionalPooler
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
+    from transformers import PreTrainedTokenizerBase
 
 Head = Literal["linear", "tied"]
 MAX_LOGIT_SCALE = 100.0  # as in CLIP
@@ -42,6 +43,7 @@ class DediffusionConfig:
     keep_punctuation: bool = False  # see `Vocabulary`
     words: Sequence[str] | None = None  # see `Vocabulary`
     min_probability: float = 0.0  # less likely words are left out of descriptions; 0 keeps one word per query
+    grid: int | None = None  # patch tokens are averaged to grid x grid, with learned positions; None: as they are
     train_backbone: bool = False  # train and save the image tower too; `backbone` still gives its architecture
     # Filled in by `Dediffusion.new`:
     backbone: str = ""  # open_clip "model/tag", or a folder relative to the checkpoint's if it starts with "."
@@ -52,6 +54,8 @@ class DediffusionConfig:
     def __post_init__(self) -> None:
         for name in ("num_queries", "depth", "width", "heads"):
             check_range(name, getattr(self, name), 1)
+        if self.grid is not None:
+            check_range("grid", self.grid, 1)
         if self.width % self.heads:
             raise InputError(f"width {self.width} is no multiple of heads {self.heads}")
         if self.head not in get_args(Head):
@@ -64,7 +68,7 @@ class DediffusionConfig:
         if not 0 <= self.min_probability < 1:
             raise InputError(f"min_probability is {self.min_probability}; expected at least 0 and below 1")
 
-    def vocabulary(self, tokenizer: CLIPTokenizer) -> Vocabulary:
+    def vocabulary(self, tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
         """The words that may be written, of the text encoder's tokenizer."""
         return Vocabulary.from_tokenizer(tokenizer, keep_punctuation=self.keep_punctuation, words=self.words)
 
@@ -83,7 +87,13 @@ class DediffusionModel(nn.Module):
         self.config = config
         self.clip = copy.deepcopy(clip) if config.train_backbone else clip  # the caller's CLIP must not change
         self.pooler = AttentionalPooler(
-            config.num_queries, config.depth, config.width, config.heads, config.patch_width, config.mlp_ratio
+            config.num_queries,
+            config.depth,
+            config.width,
+            config.heads,
+            config.patch_width,
+            config.mlp_ratio,
+            num_positions=(config.grid or 0) ** 2,
         )
         self.head = _new_head(config, embeddings)
         self.clip.model.visual.requires_grad_(False)
@@ -91,13 +101,18 @@ class DediffusionModel(nn.Module):
             self.backbone: nn.Module = self.clip.model.visual
             _require_grad_where_used(self.clip)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.head(self.read(self.patch_tokens(pixels)))
+    def forward(self, pixels: Tensor | None = None, *, patches: Tensor | None = None) -> Tensor:
+        """patches: those of `patch_tokens`, in place of pixels, where they are known."""
+        if patches is None:
+            if pixels is None:
+                raise InputError("got neither pixels nor patches; expected one of them")
+            patches = self.patch_tokens(pixels)
+        return self.head(self.read(patches))
 
     def patch_tokens(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, P, patch_width), normalised; without gradient if the backbone is frozen."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train_backbone):
-            return self.clip.patch_tokens(pixels, normalize=True)
+            return patch_grid(self.clip, pixels, self.config.grid)
 
     def read(self, patches: Tensor) -> Tensor:
         """Patch tokens (B, P, patch_width) -> pooled queries (B, N, width), the input of `head`."""

@@ -9,23 +9,34 @@ from torch import Tensor, nn
 class AttentionalPooler(nn.Module):
     """Patch tokens (B, P, input_width) -> (B, num_queries, width), through `depth` blocks.
 
-    There are no position embeddings: patch tokens carry their place already, and each query is learned. Weights are
-    random, from torch's global generator.
+    num_positions: P, for learned position embeddings; 0 for none: the patch tokens of a transformer carry their place
+    already. Each query is learned. Weights are random, from torch's global generator.
     """
 
     def __init__(
-        self, num_queries: int, depth: int, width: int, heads: int, input_width: int, mlp_ratio: float = 4.0
+        self,
+        num_queries: int,
+        depth: int,
+        width: int,
+        heads: int,
+        input_width: int,
+        mlp_ratio: float = 4.0,
+        *,
+        num_positions: int = 0,
     ) -> None:
         super().__init__()
         # Standard deviation 1, as after a norm: smaller queries start, and often stay, on the same word everywhere.
         self.queries = nn.Parameter(torch.randn(num_queries, width))
         self.input_norm = nn.LayerNorm(input_width)
         self.input_projection = nn.Linear(input_width, width)
+        self.positions = nn.Parameter(0.02 * torch.randn(num_positions, width)) if num_positions else None
         self.blocks = nn.ModuleList(PoolerBlock(width, heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, patches: Tensor) -> Tensor:
         context = self.input_projection(self.input_norm(patches))  # (B, P, W)
+        if self.positions is not None:
+            context = context + self.positions
         queries = self.queries[None]  # (1, N, W)
         for block in self.blocks:
             queries = block(queries, context)  # (B, N, W)

@@ -1,4 +1,4 @@
-"""The tokens of a CLIP tokenizer that De-Diffusion may write: whole words and numbers that survive as text."""
+"""The tokens of a text encoder that De-Diffusion may write: whole words and numbers that survive as text."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from torch import Tensor
 from ...errors import InputError
 
 if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
+    from transformers import PreTrainedTokenizerBase
 
-END_OF_WORD = "</w>"
+END_OF_WORD = "</w>"  # of the last piece of a word, in CLIP's tokenizer
+CONTINUATION = "##"  # before every piece of a word but the first, in BERT's
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
     """The kept tokens of `tokenizer`; build it with `from_tokenizer`."""
 
-    tokenizer: CLIPTokenizer
+    tokenizer: PreTrainedTokenizerBase  # CLIP's or BERT's
     ids: Tensor  # (V,) int64, ascending
     words: tuple[str, ...]  # their V texts
     total: int  # tokens of the tokenizer
 
     @classmethod
     def from_tokenizer(
-        cls, tokenizer: CLIPTokenizer, *, keep_punctuation: bool = False, words: Collection[str] | None = None
+        cls, tokenizer: PreTrainedTokenizerBase, *, keep_punctuation: bool = False, words: Collection[str] | None = None
     ) -> Vocabulary:
         """Keep whole words of letters and digits whose text encodes to the same token again.
 
-        Out go special tokens, pieces of words, upper case (which CLIP never writes), and control characters.
+        Out go special tokens, pieces of words, upper case (which they never write), and control characters.
         keep_punctuation: keep punctuation and symbols (the paper's ablation). words: keep these alone, such as the
         words that the decoder has learned. Raises `InputError` if no token is left.
         """
-        special, vocabulary = set(tokenizer.all_special_ids), tokenizer.get_vocab()
-        ids = sorted(i for piece, i in vocabulary.items() if piece.endswith(END_OF_WORD) and i not in special)
+        ids = _whole_words(tokenizer)
         texts = _decode(tokenizer, [[i] for i in ids])
         wanted = set(texts if words is None else words)
         kept = {
@@ -49,8 +49,8 @@ class Vocabulary:
         if not kept:
             raise InputError(
                 f"no token of this {type(tokenizer).__name__} is a whole word that survives decoding and encoding; "
-                f"expected a CLIPTokenizer, whose tokens end words with {END_OF_WORD!r}"
-                + ("" if words is None else f", and one of the {len(wanted)} given words")
+                f"expected CLIP's, whose tokens end words with {END_OF_WORD!r}, or BERT's, which go on with "
+                f"{CONTINUATION!r}" + ("" if words is None else f", and one of the {len(wanted)} given words")
             )
         return cls(tokenizer, torch.tensor(list(kept)), tuple(kept.values()), len(tokenizer))
 
@@ -70,6 +70,16 @@ class Vocabulary:
         return sum(one == other for one, other in zip(rows, again, strict=True)) / len(rows)
 
 
+def _whole_words(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids, in order, of the tokens that are no mere piece of a word."""
+    special, vocabulary = set(tokenizer.all_special_ids), tokenizer.get_vocab()
+    pieces = {piece: i for piece, i in vocabulary.items() if i not in special}
+    whole = [i for piece, i in pieces.items() if piece.endswith(END_OF_WORD)]
+    if not whole and any(piece.startswith(CONTINUATION) for piece in pieces):
+        whole = [i for piece, i in pieces.items() if not piece.startswith(CONTINUATION)]
+    return sorted(whole)
+
+
 def _has_control(text: str) -> bool:
     return any(unicodedata.category(character).startswith("C") for character in text)
 
@@ -78,11 +88,11 @@ def _rows(ids: Tensor | Sequence[Sequence[int]]) -> list[list[int]]:
     return ids.tolist() if isinstance(ids, Tensor) else [list(row) for row in ids]
 
 
-def _decode(tokenizer: CLIPTokenizer, rows: list[list[int]]) -> list[str]:
+def _decode(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> list[str]:
     # No clean-up, which joins punctuation to the word before.
     texts = tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
     return [" ".join(text.split()) for text in texts]
 
 
-def _encode(tokenizer: CLIPTokenizer, texts: list[str]) -> list[list[int]]:
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     return tokenizer(texts, add_special_tokens=False, return_attention_mask=False).input_ids

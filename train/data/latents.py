@@ -1,4 +1,4 @@
-"""Latents of a source's images, encoded once and kept on disk: encoding costs more than a step of a small U-Net."""
+"""What a frozen model makes of a source's images, kept on disk: encoding costs more than a training step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
 from ...errors import InputError
 from ...progress import progress_bar
@@ -36,34 +37,41 @@ def encode(vae: Any, images: Tensor) -> Tensor:
     return mean.float() * vae.config["scaling_factor"]
 
 
-class LatentCache:
-    """Latents of all items of a finite source, as fp16 in a memory-mapped file of `folder`.
+class ImageCache:
+    """`encode` of the images of all items of a finite source, as fp16 in a memory-mapped file of `folder`.
 
-    The file is named after the autoencoder's weights and `source.identity`, and made once: whole or not at all, by one
-    process while others wait. When it is found again a few rows are checked, and it is rebuilt if they differ.
-    Images are encoded as `pixels` cuts them, without random crops. Unreadable items go into `source.unreadable` and a
-    JSON file beside the latents; delete both files to try them again.
+    encode: RGB images of any size -> (B, ...), by `model`. The file is named after the model's weights, `settings`
+    (what else `encode` depends on) and `source.identity`, and made once: whole or not at all, by one process while
+    others wait. When it is found again a few rows are checked, and it is rebuilt if they differ. Unreadable items go
+    into `source.unreadable` and a JSON file beside the array; delete both files to try them again.
     """
 
-    def __init__(self, source: DataSource, vae: Any, image_size: int, folder: Path) -> None:
+    def __init__(
+        self,
+        source: DataSource,
+        encode: Callable[[Sequence[Image.Image]], Tensor],
+        model: nn.Module,
+        folder: Path,
+        settings: Sequence[Any] = (),
+    ) -> None:
         if source.size is None:
             raise InputError("latents can be kept of a fixed number of items alone; this source has no end")
-        self.source, self.vae, self.image_size, self.size = source, vae, image_size, source.size
-        self.path = folder / f"{self._fingerprint()}.npy"
+        self.source, self.encode, self.size = source, encode, source.size
+        self.path = folder / f"{self._fingerprint(model, settings)}.npy"
         self._list = self.path.with_suffix(".unreadable.json")
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_suffix(".lock")), _on_accelerator(vae):
+        with FileLock(self.path.with_suffix(".lock")), _on_accelerator(model), torch.no_grad():
             if not self._load():
                 self._write()
         self._rows = np.load(self.path, mmap_mode="r")
         source.unreadable |= {int(row): reason for row, reason in json.loads(self._list.read_text("utf-8")).items()}
 
     def latents(self, rows: Sequence[int]) -> Tensor:
-        """(B, C, h, w) float32 of these items."""
+        """(B, ...) float32 of these items."""
         return torch.from_numpy(self._rows[np.asarray(rows, dtype=np.int64)].astype(np.float32))
 
     def _load(self) -> bool:
-        """Whether the files are there, whole, and hold this autoencoder's latents of these items."""
+        """Whether the files are there, whole, and hold what this model makes of these items."""
         try:
             self._rows = np.load(self.path, mmap_mode="r")
             unreadable = json.loads(self._list.read_text("utf-8"))
@@ -73,7 +81,7 @@ class LatentCache:
             return False
         spread = sorted({(self.size - 1) * part // (_CHECKED - 1) for part in range(_CHECKED)})
         rows, expected = self._encoded([row for row in spread if str(row) not in unreadable], {})
-        return torch.allclose(self.latents(rows), expected, rtol=0, atol=_SAME_LATENT)
+        return torch.allclose(self.latents(rows), expected, rtol=1e-3, atol=_SAME_LATENT)
 
     def _write(self) -> None:
         unreadable: dict[int, str] = {}
@@ -89,7 +97,7 @@ class LatentCache:
             self._list.write_text(json.dumps(unreadable, indent=1) + "\n", encoding="utf-8")
 
     def _encoded(self, rows: Sequence[int], unreadable: dict[int, str]) -> tuple[list[int], Tensor]:
-        """The rows that can be read, and their latents (B, C, h, w); the others are added to `unreadable`."""
+        """The rows that can be read, and what `encode` makes of them; the others are added to `unreadable`."""
         images = {}
         for row in rows:
             try:
@@ -98,10 +106,10 @@ class LatentCache:
                 unreadable[row] = str(error)
         if not images:
             return [], torch.empty(0, *self._latent_shape())
-        return list(images), encode(self.vae, pixels(list(images.values()), self.image_size)).cpu()
+        return list(images), self.encode(list(images.values())).float().cpu()
 
     def _latent_shape(self) -> torch.Size:
-        return encode(self.vae, torch.zeros(1, 3, self.image_size, self.image_size)).shape[1:]
+        return self.encode([Image.new("RGB", (64, 64))]).shape[1:]
 
     def _check_space(self, needed: int) -> None:
         free = shutil.disk_usage(self.path.parent).free
@@ -111,20 +119,27 @@ class LatentCache:
                 f"{free / 1e9:.1f} GB left; make room, or set cache_latents to false"
             )
 
-    def _fingerprint(self) -> str:
-        """16 hexadecimal digits of the autoencoder and the items."""
-        items = [self.source.identity, self.size, self.image_size, self.vae.config["scaling_factor"]]
-        digest = hashlib.sha256(json.dumps(items).encode())
-        for name, weight in sorted(self.vae.state_dict().items()):
+    def _fingerprint(self, model: nn.Module, settings: Sequence[Any]) -> str:
+        """16 hexadecimal digits of the model and the items."""
+        digest = hashlib.sha256(json.dumps([self.source.identity, self.size, *settings]).encode())
+        for name, weight in sorted(model.state_dict().items()):
             digest.update(name.encode())
             digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
 
+class LatentCache(ImageCache):
+    """Latents (C, h, w) by an autoencoder. Images are encoded as `pixels` cuts them, without random crops."""
+
+    def __init__(self, source: DataSource, vae: Any, image_size: int, folder: Path) -> None:
+        settings = [image_size, vae.config["scaling_factor"]]
+        super().__init__(source, lambda images: encode(vae, pixels(images, image_size)), vae, folder, settings)
+
+
 @contextmanager
-def _on_accelerator(module: Any) -> Iterator[None]:
+def _on_accelerator(module: nn.Module) -> Iterator[None]:
     """On this process's GPU if there is one; back where it was afterwards."""
-    before = module.device
+    before = next(module.parameters()).device
     if torch.cuda.is_available():
         module.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
     yield

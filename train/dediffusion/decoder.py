@@ -22,10 +22,10 @@ def freeze(module: nn.Module) -> None:
 
 class Decoder(nn.Module, ABC):
     """A frozen diffusion model over latents (B, C, h, w), conditioned on the hidden states (B, L, D) of its own text
-    encoder. `frozen_decoder.FrozenDecoder` is Stable Diffusion's.
+    encoder: `frozen_decoder.FrozenDecoder` is Stable Diffusion, `feature_decoder.FeatureDecoder` draws image features.
     """
 
-    tokenizer: Any  # transformers' `CLIPTokenizer`, whose whole words are the vocabulary
+    tokenizer: Any  # of transformers, CLIP's or BERT's, whose whole words are the vocabulary
     scheduler: Any  # diffusers' noise schedule
     num_timesteps: int
     image_size: int  # side of the images in pixels

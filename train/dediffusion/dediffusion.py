@@ -3,7 +3,7 @@ text-to-image model can best denoise the image. Images only, no captions.
 
     pixels -> patch tokens -> pooler -> word logits             encoders/dediffusion/dediffusion_model.py
     logits -> Gumbel-softmax -> soft tokens                     soft_tokens.py
-    soft tokens -> frozen text encoder -> frozen U-Net -> loss  frozen_decoder.py
+    soft tokens -> frozen text encoder -> frozen U-Net -> loss  frozen_decoder.py; for features feature_decoder.py
 
 The gradient comes back the same way. A later stage may go on with the exact loss of texts that are drawn word by word,
 by policy gradient. `dediffusion_config` holds the settings, `dediffusion_validation` the figures.
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ...encoders.clip.clip import Clip
+from ...encoders.saved_models import CONFIG_NAME
 from ..data.base import DataSource
 from ..data.pixels import cropped, image_of
 from ..engine.attention import attention_for_training
@@ -31,7 +32,9 @@ from .build_encoder import build_encoder
 from .decoder import Decoder, Denoising
 from .dediffusion_config import DediffusionTraining
 from .dediffusion_validation import Validation, draw_validation
+from .feature_decoder import FeatureDecoder
 from .frozen_decoder import FrozenDecoder
+from .patch_cache import cached_patches
 from .soft_tokens import gumbel_noise, gumbel_softmax, mix, sample_words, temperature_at
 from .text_objectives import (
     expected_repeats,
@@ -57,7 +60,7 @@ class DediffusionRecipe(Recipe):
     def __init__(self, config: DediffusionTraining, cache: Path) -> None:
         self.config = config
         self.source = config.data.open(texts=config.captions)
-        self.decoder: Decoder = FrozenDecoder.from_pretrained(config.decoder)
+        self.decoder = load_decoder(config.decoder)
         self.timesteps = checked_timesteps(config.timestep_range, self.decoder.num_timesteps)
         clip = Clip.from_pretrained(config.clip)
         self.encoder = build_encoder(config, clip, self.decoder)
@@ -73,39 +76,47 @@ class DediffusionRecipe(Recipe):
         self.source.image_size = self.decoder.image_size
         cached = config.cache_latents and self.source.size is not None
         self.cached_latents = self.decoder.cache_latents(self.source, cache) if cached else None
+        self.cached_patches = None
+        if cached and config.cache_patches and not self.encoder.config.train_backbone:
+            self.cached_patches = cached_patches(self.source, self.clip, self.encoder.config.grid, cache)
 
     def batch(self, indices: Sequence[int], seed: int) -> dict[str, Tensor]:
-        """pixels (B, 3, H, W) for the image tower; latents (B, C, h, w), or where they are not cached images
-        (B, 3, H', W') for the decoder, both of the same random crop."""
-        samples = self.source.samples(indices, seed)
+        """pixels (B, 3, H, W) for the image tower, or where they are cached its patches (B, P, W); latents
+        (B, C, h, w), or where they are not cached images (B, 3, H', W') for the decoder, both of the same random
+        crop."""
+        samples = self.source.samples(indices, seed, image=self.cached_patches is None)
+        rows = [sample.row for sample in samples]
+        if self.cached_latents is not None and self.cached_patches is not None:
+            return {"patches": self.cached_patches(rows), "latents": self.cached_latents(rows)}
         images = [image_of(sample) for sample in samples]
         if self.cached_latents is None:
             images = cropped(images, self.source.crop_scale, indices, seed)
         pixels = self.clip.pixels(images, device="cpu")  # a forked worker may use no GPU
         if self.cached_latents is not None:
-            return {"pixels": pixels, "latents": self.cached_latents([sample.row for sample in samples])}
+            return {"pixels": pixels, "latents": self.cached_latents(rows)}
         return {"pixels": pixels, "images": self.decoder.pixels(images)}
 
     def loss(
         self, model: nn.Module, batch: dict[str, Tensor], *, step: int, indices: Sequence[int], **shared: Any
     ) -> dict[str, Tensor]:
         """The loss to train on, the decoder's own beneath it (`diffusion`), and figures of the words."""
-        config, pixels = self.config, batch["pixels"]
+        config, seen = self.config, {name: batch[name] for name in ("pixels", "patches") if name in batch}
+        device = next(iter(seen.values())).device
         # Checkpointing recomputes in the backward pass, outside of the context, with another kernel.
-        with nullcontext() if config.gradient_checkpointing else attention_for_training(pixels.device):
+        with nullcontext() if config.gradient_checkpointing else attention_for_training(device):
             task = self._denoising(batch, step, indices)
-            written = model(pixels)  # (B, N, V) logits, or (B, N, D) continuous embeddings
+            written = model(**seen)  # (B, N, V) logits, or (B, N, D) continuous embeddings
             if config.continuous:
                 losses = task.losses(self.decoder, self.decoder.encode_soft(written))
                 return {"loss": self._weighted(losses, task).mean(), "diffusion": losses.detach().mean()}
             logits, probabilities = written.float(), written.float().softmax(-1)
             estimate = self._drawn_words if config.estimator == "policy" else self._soft_words
-            figures = estimate(logits, task, pixels, step, indices)
-            figures["loss"] = figures["loss"] + self._word_costs(logits, probabilities, pixels)
+            figures = estimate(logits, task, batch, step, indices)
+            figures["loss"] = figures["loss"] + self._word_costs(logits, probabilities, batch)
             return {**figures, **word_figures(probabilities)}
 
     def _soft_words(
-        self, logits: Tensor, task: Denoising, pixels: Tensor, step: int, indices: Sequence[int]
+        self, logits: Tensor, task: Denoising, batch: dict[str, Tensor], step: int, indices: Sequence[int]
     ) -> dict[str, Tensor]:
         """The decoder's loss of soft words, whose gradient comes back through the decoder."""
         config, decoder = self.config, self.decoder
@@ -116,11 +127,11 @@ class DediffusionRecipe(Recipe):
         losses = task.losses(decoder, decoder.encode_soft(embeddings))  # (B, K)
         loss = self._weighted(losses, task).mean()
         if self.teacher and config.clip_weight:
-            loss = loss + config.clip_weight * self.teacher.distance(pixels, words)
+            loss = loss + config.clip_weight * self.teacher.distance(batch["pixels"], words)
         return {"loss": loss, "diffusion": losses.detach().mean(), "temperature": loss.new_tensor(temperature)}
 
     def _drawn_words(
-        self, logits: Tensor, task: Denoising, pixels: Tensor, step: int, indices: Sequence[int]
+        self, logits: Tensor, task: Denoising, batch: dict[str, Tensor], step: int, indices: Sequence[int]
     ) -> dict[str, Tensor]:
         """The decoder's exact loss of drawn texts, forward only. `spread`: how far the texts of one image differ."""
         with torch.no_grad():
@@ -130,7 +141,7 @@ class DediffusionRecipe(Recipe):
         loss = policy_loss(logits, words, -self._weighted(losses, task))
         return {"loss": loss, "diffusion": losses.mean(), "spread": losses.std(1).mean()}
 
-    def _word_costs(self, logits: Tensor, probabilities: Tensor, pixels: Tensor) -> Tensor:
+    def _word_costs(self, logits: Tensor, probabilities: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """What the settings ask of the words themselves, within this part of the batch. (B, N, V) -> ()."""
         config, cost = self.config, logits.new_zeros(())
         if config.entropy_weight:
@@ -140,13 +151,13 @@ class DediffusionRecipe(Recipe):
         if config.repeat_weight:
             cost = cost + config.repeat_weight * expected_repeats(probabilities)
         if self.teacher and config.caption_weight:
-            captions = self.teacher.caption_words(pixels, logits.shape[1])
+            captions = self.teacher.caption_words(batch["pixels"], logits.shape[1])
             cost = cost + config.caption_weight * word_loss(logits, captions)
         return cost
 
     def _denoising(self, batch: dict[str, Tensor], step: int, indices: Sequence[int]) -> Denoising:
         """Latents of the batch, each with its noise and timestep."""
-        seed, device, (low, high) = self.config.loop.seed, batch["pixels"].device, self.timesteps
+        seed, device, (low, high) = self.config.loop.seed, next(iter(batch.values())).device, self.timesteps
         self._move_decoder(device)
         latents = batch["latents"] if "latents" in batch else self.decoder.encode_images(batch["images"])
         timesteps = low + sample_integers(high - low, seed, indices, _TIMESTEP)
@@ -179,7 +190,10 @@ class DediffusionRecipe(Recipe):
         seen = self._validation
         if seen is None:
             return {}
-        written = (model(part) for part in seen.pixels.split(_BATCH))
+        if self._validation_patches is not None:
+            written = (model(patches=part) for part in self._validation_patches.split(_BATCH))
+        else:
+            written = (model(part) for part in seen.pixels.split(_BATCH))
         if self.config.continuous:
             states = torch.cat([self.decoder.encode_soft(part) for part in written])
             return {"diffusion": seen.loss_of_states(states), **seen.bounds}
@@ -197,7 +211,22 @@ class DediffusionRecipe(Recipe):
             self.clip, self.decoder, samples, timesteps=self.timesteps, evaluators=self.source.evaluators
         )
 
+    @cached_property
+    def _validation_patches(self) -> Tensor | None:
+        """(M, P, W) where those of the training images are cached too."""
+        seen = self._validation
+        if self.cached_patches is None or seen is None:
+            return None
+        return torch.cat([self.encoder.model.patch_tokens(part) for part in seen.pixels.split(_BATCH)])
+
     def save(self, folder: Path) -> None:
         """The encoder in fp16; continuous embeddings leave none."""
         if not self.config.continuous:
             self.encoder.save_pretrained(folder, dtype=torch.float16)
+
+
+def load_decoder(source: str) -> Decoder:
+    """A `FeatureDecoder`'s folder, or a text-to-image pipeline."""
+    if (Path(source) / CONFIG_NAME).is_file():  # a pipeline's is model_index.json
+        return FeatureDecoder.from_pretrained(source)
+    return FrozenDecoder.from_pretrained(source)

@@ -18,7 +18,9 @@ _OF_WORDS = ("entropy_weight", "information_weight", "repeat_weight", "clip_weig
 class DediffusionTraining:
     """Settings of the recipe: a new encoder, or a trained one to `start` from."""
 
-    decoder: str  # the frozen text-to-image model: folder or hub id of a diffusers `StableDiffusionPipeline`
+    # the frozen text-to-image model: folder or hub id of a diffusers `StableDiffusionPipeline`; or the folder of a
+    # `FeatureDecoder`
+    decoder: str
     clip: str  # the image backbone: folder, or open_clip's "model/tag"
     data: Data  # images; captions are not trained on
     loop: LoopConfig
@@ -28,6 +30,7 @@ class DediffusionTraining:
     min_probability: Share | None = None  # in place of the encoder's own; training uses all words
     words: str | tuple[str, ...] | None = None  # that may be written: a list, or the path of a text file; None: all
     cache_latents: bool = True  # of finite data: encode every image once, on disk; else in each step, randomly cropped
+    cache_patches: bool = False  # keep what a frozen image tower makes of finite data on disk too: then no random crops
     estimator: Literal["gumbel", "policy"] = "gumbel"  # soft words; or drawn texts, each scored exactly (REINFORCE)
     tau_start: Positive = 2.0  # temperature of the Gumbel-softmax, annealed exponentially
     tau_end: Positive = 0.3
@@ -55,6 +58,13 @@ class DediffusionTraining:
             raise InputError(
                 "continuous embeddings have no words to weigh and no encoder to start from; set "
                 f"{', '.join(_OF_WORDS)} to 0, and leave start out"
+            )
+        if self.cache_patches and not self.cache_latents:
+            raise InputError("cache_patches goes with cache_latents: image and latents are of one crop")
+        if self.cache_patches and (self.clip_weight or self.caption_weight or self.encoder.train_backbone):
+            raise InputError(
+                "cache_patches keeps no pixels for clip_weight, caption_weight and encoder.train_backbone; set it to "
+                "false, or leave them out"
             )
         if self.random_backbone and (self.start or not self.encoder.train_backbone):
             raise InputError("random_backbone needs encoder.train_backbone, and goes with no start")

@@ -6,12 +6,16 @@ through a frozen one agree.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import InputError
+
+VALIDATION_TIMESTEPS = (200, 500, 800, 950)  # thousandths of the schedule
 
 
 def noised_and_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,6 +48,17 @@ def min_snr_weights(scheduler: Any, timesteps: Tensor, clamp: float) -> Tensor:
 def squared_errors(predicted: Tensor, target: Tensor) -> Tensor:
     """(B, C, h, w) both -> (B,) float32: the mean squared error of each sample."""
     return F.mse_loss(predicted.float(), target.float(), reduction="none").flatten(1).mean(1)
+
+
+def loss_and_gaps(losses: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Losses at each of `VALIDATION_TIMESTEPS`, with the right text first -> figures: the first, and how much greater
+    the others are; over all timesteps and at each."""
+    table = torch.tensor(list(losses.values()), dtype=torch.float64)  # (names, T)
+    table[1:] -= table[0].clone()
+    figures = {name: float(row.mean()) for name, row in zip(losses, table, strict=True)}
+    for name, row in zip(losses, table.tolist(), strict=True):
+        figures |= {f"{name}_{t}": value for t, value in zip(VALIDATION_TIMESTEPS, row, strict=True)}
+    return figures
 
 
 def checked_timesteps(wanted: tuple[int, int] | None, number: int) -> tuple[int, int]:

@@ -34,10 +34,16 @@ from ..engine.recipe import Count, LoopConfig, Positive, Recipe, Share
 from ..engine.run import RECORD
 from ..engine.settings import settings
 from .autoencoder import latent_factor
-from .diffusion import checked_timesteps, min_snr_weights, noised_and_target, squared_errors
+from .diffusion import (
+    VALIDATION_TIMESTEPS,
+    checked_timesteps,
+    loss_and_gaps,
+    min_snr_weights,
+    noised_and_target,
+    squared_errors,
+)
 from .text_tower import export_text_encoder
 
-VALIDATION_TIMESTEPS = (200, 500, 800, 950)  # thousandths of the schedule
 _BATCH = 64  # of evaluation
 _NOISE, _TIMESTEP, _DROPOUT = 1, 2, 3  # streams of random numbers
 
@@ -146,15 +152,11 @@ class TextToImageRecipe(Recipe):
         if not len(latents):
             return {}
         captions = {"loss": right, "text_gap": right.roll(1, 0), "empty_gap": empty}
-        losses = [
-            [self._held_out_loss(model, latents, ids, t) for t in VALIDATION_TIMESTEPS] for ids in captions.values()
-        ]
-        table = torch.tensor(losses, dtype=torch.float64)  # (3, T)
-        table[1:] -= table[0].clone()
-        figures = {name: float(row.mean()) for name, row in zip(captions, table, strict=True)}
-        for name, row in zip(captions, table.tolist(), strict=True):
-            figures |= {f"{name}_{t}": value for t, value in zip(VALIDATION_TIMESTEPS, row, strict=True)}
-        return figures
+        losses = {
+            name: [self._held_out_loss(model, latents, ids, t) for t in VALIDATION_TIMESTEPS]
+            for name, ids in captions.items()
+        }
+        return loss_and_gaps(losses)
 
     def _held_out_loss(self, model: nn.Module, latents: Tensor, ids: Tensor, part: int) -> float:
         """At `part` thousandths of the schedule."""

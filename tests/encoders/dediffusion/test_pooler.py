@@ -85,3 +85,11 @@ def test_every_weight_gets_a_gradient(pooler: AttentionalPooler) -> None:
         assert parameter.grad.abs().sum() > 0, name
     assert patches.grad is not None
     assert patches.grad.abs().sum() > 0
+
+
+def test_places_are_told_apart_where_there_are_positions() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pooler = AttentionalPooler(num_queries=6, depth=1, width=32, heads=4, input_width=20, num_positions=9).eval()
+    patches = noise(2, 9, 20)
+    assert (pooler(patches.flip(1)) - pooler(patches)).abs().max() > 1e-3

@@ -9,7 +9,7 @@ import torch
 from open_clip.tokenizer import bytes_to_unicode, default_bpe
 from textlens.encoders.dediffusion.vocabulary import Vocabulary
 from textlens.errors import InputError
-from transformers import CLIPTokenizer
+from transformers import BertTokenizer, CLIPTokenizer
 
 SPECIAL = {"bos_token": "<start>", "eos_token": "<end>", "unk_token": "<end>", "pad_token": "<end>"}
 
@@ -106,3 +106,27 @@ def test_none_but_the_given_words(clip_tokenizer):
     assert sorted(both.words) == ["!", "cat"]
     with pytest.raises(InputError, match="one of the 1 given words"):
         Vocabulary.from_tokenizer(clip_tokenizer, words=["nosuchwordatall"])
+
+
+def test_the_whole_words_of_berts_tokenizer(tmp_path: Path) -> None:
+    tokens = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[unused1]",
+        "dog",
+        "##s",
+        "grass",
+        "2",
+        "!",
+        "the",
+        "##",
+        "\u00e9tat",
+    ]
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens))
+    found = Vocabulary.from_tokenizer(BertTokenizer(str(tmp_path / "vocab.txt")))
+    assert found.words == ("dog", "grass", "2", "the")  # accents are stripped, so that the last cannot be written
+    assert found.ids.tolist() == [5, 7, 8, 10]
+    assert found.texts([[5, 7]]) == ["dog grass"]
+    assert found.share_surviving([[5, 7, 8], [6, 5, 10]]) == 0.5
