@@ -14,19 +14,24 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class CaptionSpace(Protocol):
-    """The part of a CLIP that DeCap and its memory use. `clip.Clip` is one."""
+class TextSpace(Protocol):
+    """Embeddings of texts."""
 
     name: str  # tells this space from others
     embed_dim: int  # D
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """(N, D) float32."""
+        ...
+
+
+class CaptionSpace(TextSpace, Protocol):
+    """The part of a CLIP that DeCap and its memory use, whose embeddings are L2-normalised. `clip.Clip` is one."""
+
     context_length: int  # tokens per text, start and end included
     tokenizer: Any  # (texts, context_length=L) -> (N, L) ids with start and end; cut to fit, the end kept
     bos_id: int | None
     eos_id: int | None
-
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """(N, D) float32, L2-normalised."""
-        ...
 
     def embed_images(self, images: Sequence[Image]) -> Tensor:
         """(B, D) float32, L2-normalised."""
@@ -41,7 +46,7 @@ class CaptionSpace(Protocol):
         ...
 
 
-def space_name(clip: CaptionSpace) -> str:
+def space_name(clip: TextSpace) -> str:
     """Name of a CLIP's space: "model/tag" as it is, a local folder by its last part, wherever it lies."""
     return Path(clip.name).resolve().name if Path(clip.name).is_dir() else clip.name
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...progress import progress_bar
-from ..clip.space import CaptionSpace, space_name
+from ..clip.space import CaptionSpace, TextSpace, space_name
 from ..saved_models import save_weights
 from .memory import EMBEDDINGS_NAME, SupportMemory, clean_captions
 
@@ -83,7 +83,7 @@ def captions_from_dataset(name: str, column: str, split: str = "train") -> list[
     return clean_captions(itertools.chain.from_iterable([v] if isinstance(v, str) else v for v in rows[column]))
 
 
-def embed_texts(texts: Sequence[str], clip: CaptionSpace, batch_size: int = 256) -> Tensor:
+def embed_texts(texts: Sequence[str], clip: TextSpace, batch_size: int = 256) -> Tensor:
     """Any number of texts -> (N, D) fp16 on the CPU. Raises `InputError` for NaN or infinite embeddings."""
     parts = [clip.embed_texts(texts[i : i + batch_size]).half().cpu() for i in range(0, len(texts), batch_size)]
     rows = torch.cat(parts)

@@ -83,7 +83,7 @@ def test_features_are_computed_once_for_all_runs(recipe, config, folder, monkeyp
     def refuse(*_):
         raise AssertionError("the features are there already")
 
-    monkeypatch.setattr("textlens.train.frozen_features.FeatureRows._write", refuse)
+    monkeypatch.setattr("textlens.train.data.latents.ImageCache._write", refuse)
     again = ClipRecipe(replace(config, loop=replace(LOOP, seed=0)), folder / "cache")
     batch, other = (one.batch([3, 50, 7], 1) for one in (recipe, again))
     assert torch.equal(batch["image"], other["image"])

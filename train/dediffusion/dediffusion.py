@@ -78,7 +78,8 @@ class DediffusionRecipe(Recipe):
         self.cached_latents = self.decoder.cache_latents(self.source, cache) if cached else None
         self.cached_patches = None
         if cached and config.cache_patches and not self.encoder.config.train_backbone:
-            self.cached_patches = cached_patches(self.source, self.clip, self.encoder.config.grid, cache)
+            folder = cache / "features"
+            self.cached_patches = cached_patches(self.source, self.clip, self.encoder.config.grid, folder)
 
     def batch(self, indices: Sequence[int], seed: int) -> dict[str, Tensor]:
         """pixels (B, 3, H, W) for the image tower, or where they are cached its patches (B, P, W); latents

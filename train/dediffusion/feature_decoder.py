@@ -150,7 +150,10 @@ class FeatureDecoder(Decoder):
 
     def cache_latents(self, source: DataSource, folder: Path) -> Callable[[Sequence[int]], Tensor]:
         """What is kept are the patch tokens, which an encoder on the same tower and grid may read too."""
-        patches, space = cached_patches(source, self.clip, self.config.grid, folder), deepcopy(self.space).cpu()
+        patches, space = (
+            cached_patches(source, self.clip, self.config.grid, folder / "features"),
+            deepcopy(self.space).cpu(),
+        )
         return lambda rows: space(patches(rows))
 
     def encode_soft(self, embeddings: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ class FeatureDecoderRecipe(Recipe):
         clip = Clip.from_pretrained(config.clip)
         self.source.image_size = max(clip.image_size)
         cached = config.cache_features and self.source.size is not None
-        self.patches = cached_patches(self.source, clip, config.grid, cache) if cached else None
+        self.patches = cached_patches(self.source, clip, config.grid, cache / "features") if cached else None
         space, self.variance_kept = FeatureSpace.fitted(self._some_patches(clip), config.channels)
         self.decoder = FeatureDecoder(
             FeatureDecoderConfig(config.clip, config.text_encoder, config.grid, config.max_tokens),

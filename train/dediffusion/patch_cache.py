@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from PIL.Image import Image
+from open_clip.timm_model import TimmModel
 from torch import Tensor
 
 from ...encoders.clip.clip import Clip
-from ...encoders.clip.open_clip_files import preprocess_of
 from ...encoders.dediffusion.patch_grid import patch_grid
 from ..data.base import DataSource
-from ..data.latents import ImageCache
+from ..frozen_features import ImageFeatures
+from ..locked_towers import Frozen
 
 
 def cached_patches(source: DataSource, clip: Clip, grid: int | None, folder: Path) -> Callable[[Sequence[int]], Tensor]:
@@ -21,9 +21,8 @@ def cached_patches(source: DataSource, clip: Clip, grid: int | None, folder: Pat
 
     Recipes that ask for the same tower, grid and images share one file in `folder`.
     """
-    visual = clip.model.visual
-
-    def encode(images: Sequence[Image]) -> Tensor:
-        return patch_grid(clip, clip.pixels(images, device=next(visual.parameters()).device), grid)
-
-    return ImageCache(source, encode, visual, folder, ["patches", grid, asdict(preprocess_of(clip.model))]).latents
+    visual: Any = clip.model.visual
+    timm = isinstance(visual, TimmModel) and grid is not None  # whose features other recipes may have kept already
+    part, kind = (visual.trunk, f"grid of {grid}") if timm else (visual, f"patches, grid of {grid}")
+    frozen = Frozen(lambda pixels: patch_grid(clip, pixels, grid), part, kind)
+    return ImageFeatures(source, clip, frozen, 1, folder)

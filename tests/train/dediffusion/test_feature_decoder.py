@@ -117,7 +117,7 @@ def test_kept_patches_give_the_logits_of_the_pixels(config, tmp_path):
     with torch.no_grad():
         kept, fresh = recipe.model(patches=recipe.batch(range(4), 0)["patches"]), recipe.model(pixels)
     torch.testing.assert_close(kept, fresh, atol=2e-2, rtol=2e-2)
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 1  # what the decoder keeps, too
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 1  # what the decoder keeps, too
 
 
 def test_a_run_leaves_an_encoder_that_needs_no_decoder(config, folder, tmp_path):
