@@ -1,4 +1,4 @@
-"""`configs/sd2-coca-l14.yaml` itself, at reduced widths."""
+"""The settings in `configs/` themselves; `sd2-coca-l14.yaml` at reduced widths."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from textlens.encoders.dediffusion.dediffusion_encoder import Dediffusion
 from textlens.encoders.registry import WEIGHTS
 from textlens.train.dediffusion.dediffusion import DediffusionRecipe
 from textlens.train.dediffusion.dediffusion_config import DediffusionTraining
+from textlens.train.dediffusion.feature_training import FeatureDecoderTraining
 from textlens.train.dediffusion.frozen_decoder import FrozenDecoder
 from textlens.train.engine.run import run
-from textlens.train.engine.settings import parse
+from textlens.train.engine.settings import parse, read_stages
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ..tiny_source import TinyData
@@ -88,3 +89,14 @@ def test_three_steps_of_the_real_configuration(tmp_path):
     frame = decoder.tokenizer("star", padding="max_length").input_ids
     assert frame[3:] == [0] * 74
     assert Clip.from_pretrained(tmp_path / "clip").model.visual.attn_pool is not None
+
+
+def test_the_settings_for_photographs_are_read(tmp_path):
+    config = files("textlens.configs") / "photo-feature-decoder.yaml"
+    decoder = parse(FeatureDecoderTraining, yaml.safe_load(config.read_text()))
+    assert (decoder.grid, decoder.channels) == (3, 128)
+    stages = read_stages(files("textlens.configs") / "photo-dediffusion.yaml", tmp_path / "run")
+    first, second = (parse(DediffusionTraining, {**stage.values, "words": ["dog", "grass"]}) for stage in stages)
+    assert first.encoder.grid == decoder.grid  # so that both read one cache
+    assert (first.start, second.start) == (None, str(tmp_path / "run" / "stage-1" / "model"))
+    assert first.tau_end == second.tau_start
