@@ -75,7 +75,7 @@ def best_constant(candidates: Sequence[str], references: Sequence[Sequence[str]]
     """
     from pycocoevalcap.cider.cider import Cider
 
-    _check(candidates[:1] * len(references), references)
+    _check(list(candidates[:1]) * len(references), references)
     flat = iter(_plain_tokenize([text for texts in references for text in texts]))
     true = {i: [next(flat) for _ in texts] for i, texts in enumerate(references)}
     written = _plain_tokenize(candidates)
