@@ -69,6 +69,20 @@ def caption_scores(
     return CaptionScores(ordered, per_image, left_out, ptb_tokenized=use_java)
 
 
+def best_constant(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> str:
+    """The candidate of the highest CIDEr-D if it were written about every image: the floor of captions that do not
+    look. Without Java. Raises `InputError` as `caption_scores` does.
+    """
+    from pycocoevalcap.cider.cider import Cider
+
+    _check(list(candidates[:1]) * len(references), references)
+    flat = iter(_plain_tokenize([text for texts in references for text in texts]))
+    true = {i: [next(flat) for _ in texts] for i, texts in enumerate(references)}
+    written = _plain_tokenize(candidates)
+    scores = [float(Cider().compute_score(true, {key: [text] for key in true})[0]) for text in written]
+    return candidates[scores.index(max(scores))]
+
+
 @lru_cache(maxsize=1)
 def java_runs() -> bool:
     """Whether there is a `java` that starts."""

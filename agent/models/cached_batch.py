@@ -88,8 +88,9 @@ class CachedModel:
         return cache
 
     @cached_property
-    def shares_prefixes(self) -> bool:
-        """Whether all layers have full attention, where padding between prefix and prompt can be masked."""
+    def masks_padding(self) -> bool:
+        """Whether all layers have full attention, where padding between prefix and prompt can be masked. In a sliding
+        window it takes the place of tokens: prompts after a shared prefix must be equally long."""
         return all(type(layer) is _PreallocatedLayer for layer in self.new_cache().layers)
 
     @torch.inference_mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class InProcessModel(LocalModel):
         self.model, self.tokenizer, self.batch_size, self.spec = model.eval(), tokenizer, batch_size, spec
         pad_id = tokenizer.pad_token_id
         self._cached = CachedModel(model, 0 if pad_id is None else int(pad_id))
-        self.share_prefix = share_prefix and self._cached.shares_prefixes
+        self.share_prefix = share_prefix
 
     @classmethod
     def from_pretrained(
@@ -87,12 +88,13 @@ class InProcessModel(LocalModel):
 
     def _generate(self, prompts: list[str], encoded: list[list[int]], request: Request) -> list[Completion]:
         length = shared_length(encoded) if self.share_prefix else 0
+        padded = self._cached.masks_padding
+        if not padded and 2 * length * len(prompts) < sum(map(len, encoded)):
+            length, padded = 0, True  # batches of one length are smaller: not worth it for a short prefix
         prefix = Prefix(self._cached, encoded[0][:length] if length else [])
         rows = max(1, self.batch_size // len(request.choices)) if request.choices else self.batch_size
-        order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))  # similar lengths need little padding
         completions: dict[int, Completion] = {}
-        for start in range(0, len(order), rows):
-            places = order[start : start + rows]
+        for places in _batches([len(ids) for ids in encoded], rows, padded=padded):
             batch = CachedBatch(self._cached, [encoded[i] for i in places], prefix)
             complete = self._choose if request.choices else self._write
             made = complete(batch, [prompts[i] for i in places], [encoded[i] for i in places], request)
@@ -181,6 +183,13 @@ class InProcessModel(LocalModel):
         for value in (getattr(config, "eos_token_id", None), self.model.config.get_text_config().eos_token_id):
             ids.update(value if isinstance(value, list) else [value])
         return {i for i in ids if i is not None}
+
+
+def _batches(lengths: list[int], rows: int, *, padded: bool) -> list[list[int]]:
+    """Places of prompts, at most `rows` a batch, by length: so they need little padding, or, not `padded`, none."""
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    groups = [order] if padded else [list(same) for _, same in groupby(order, key=lambda i: lengths[i])]
+    return [group[start : start + rows] for group in groups for start in range(0, len(group), rows)]
 
 
 def _generators(prompts: list[str], request: Request) -> list[torch.Generator | None]:

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 SIDE = 256  # minimum side of a shown image, in pixels
 TEXT_WIDTH = 320  # pixels
-_MARGIN, _FONT_SIZE, _LINE = 12, 17, 23
+LINE = 23  # pixels
+_MARGIN, _FONT_SIZE = 12, 17
 _INK, _FAINT, _EDGE, _PAPER = (20, 20, 20), (110, 110, 110), (200, 200, 200), (255, 255, 255)
 
 
@@ -24,11 +25,11 @@ def comparison(image: Image.Image | None, text: str, drawn: Image.Image) -> Imag
     columns += [("words", _text_panel(text)), ("redrawn", _fitted(drawn, side))]
     height = max(panel.height for _, panel in columns)
     width = sum(panel.width + _MARGIN for _, panel in columns) + _MARGIN
-    picture = Image.new("RGB", (width, height + _LINE + 2 * _MARGIN), _PAPER)
+    picture = Image.new("RGB", (width, height + LINE + 2 * _MARGIN), _PAPER)
     draw, left = ImageDraw.Draw(picture), _MARGIN
     for title, panel in columns:
-        top = _LINE + _MARGIN + (height - panel.height) // 2
-        draw.text((left, _MARGIN // 2), title, font=_font(), fill=_FAINT)
+        top = LINE + _MARGIN + (height - panel.height) // 2
+        draw.text((left, _MARGIN // 2), title, font=font(), fill=_FAINT)
         if title != "words":
             draw.rectangle((left - 1, top - 1, left + panel.width, top + panel.height), outline=_EDGE)
         picture.paste(panel, (left, top))
@@ -57,11 +58,11 @@ def _fitted(image: Image.Image, side: int) -> Image.Image:
 
 
 def _text_panel(text: str) -> Image.Image:
-    lines = wrapped(text, _font(), TEXT_WIDTH)
-    panel = Image.new("RGB", (TEXT_WIDTH, _LINE * max(1, len(lines))), _PAPER)
+    lines = wrapped(text, font(), TEXT_WIDTH)
+    panel = Image.new("RGB", (TEXT_WIDTH, LINE * max(1, len(lines))), _PAPER)
     draw = ImageDraw.Draw(panel)
     for row, line in enumerate(lines):
-        draw.text((0, row * _LINE), line, font=_font(), fill=_INK)
+        draw.text((0, row * LINE), line, font=font(), fill=_INK)
     return panel
 
 
@@ -81,7 +82,8 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _font() -> ImageFont.FreeTypeFont:
+def font() -> ImageFont.FreeTypeFont:
+    """The font of all figures, of lines `LINE` pixels high."""
     import matplotlib
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from textlens.errors import InputError
-from textlens.metrics.caption_metrics import _plain_tokenize, _ptb_tokenize, caption_scores, java_runs
+from textlens.metrics.caption_metrics import _plain_tokenize, _ptb_tokenize, best_constant, caption_scores, java_runs
 
 needs_java = pytest.mark.skipif(not java_runs(), reason="needs Java")
 
@@ -113,3 +113,11 @@ def test_bad_input() -> None:
     for bad in ([], [" "], "a cat"):
         with pytest.raises(InputError, match="image 0 has references"):
             caption_scores(["a"], [bad], java=False)
+
+
+def test_the_best_constant_says_what_most_references_say() -> None:
+    references = [["a dog runs on grass", "a dog plays"], ["a dog runs on grass", "one dog"], ["a cat sleeps all day"]]
+    candidates = ["a cat sleeps all day", "the blue boat", "a dog runs on grass"]
+    assert best_constant(candidates, references) == "a dog runs on grass"
+    with pytest.raises(InputError, match="0 predictions"):
+        best_constant([], references)

@@ -11,6 +11,7 @@ from textlens.agent.models import cached_batch
 from textlens.agent.models.cached_batch import shared_length
 from textlens.agent.models.transformers import InProcessModel
 from textlens.errors import InputError
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 SHARED = "Answer the question given the context.\n\nImage question: is it red?\nShort answer: yes$\n\nImage context: "
 PROMPTS = [SHARED + own for own in ('"two cats"', '"a dog and a large red ball by the sea" ', "no", '"é ☃"\nShort')]
@@ -40,6 +41,34 @@ def test_same_text_as_plain_generate(model, llama_folder, prompts, share_prefix)
     assert [one.prompt for one in made] == prompts
     assert [one.prompt_tokens for one in made] == [model.count_tokens(prompt) for prompt in prompts]
     assert len({one.text for one in made}) == len(set(prompts))
+
+
+@pytest.fixture(scope="module")
+def sliding(model) -> InProcessModel:
+    """Layers that see 16 tokens back, between those that see all, as Gemma has them."""
+    config = Gemma3TextConfig(
+        vocab_size=len(model.tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, head_dim=8,
+        num_attention_heads=4, num_key_value_heads=1, query_pre_attn_scalar=8, sliding_window=16,
+        layer_types=["sliding_attention", "full_attention"], initializer_range=0.4,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0, tie_word_embeddings=False,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return InProcessModel(Gemma3ForCausalLM(config), model.tokenizer, batch_size=3)
+
+
+@pytest.mark.parametrize("prompts", [[*PROMPTS, SHARED + '"two dogs"', SHARED + "on"], APART])
+def test_a_sliding_window_sees_the_shared_prefix_and_no_padding(sliding, prompts):
+    assert len(sliding.tokenizer(SHARED)["input_ids"]) > 16
+    made = sliding.complete(prompts, max_tokens=20, **GREEDY)
+    assert [one.text for one in made] == [plain(sliding, prompt, 20) for prompt in prompts]
+    assert len({one.text for one in made}) == len(prompts)
+
+
+def test_a_sliding_window_scores_choices_as_without_a_shared_prefix(sliding):
+    choices = (" red", " a large dog by the sea", " no")
+    alone = [sliding.complete([prompt], max_tokens=1, choices=choices, **GREEDY)[0].text for prompt in PROMPTS]
+    assert [one.text for one in sliding.complete(PROMPTS, max_tokens=1, choices=choices, **GREEDY)] == alone
 
 
 def test_a_text_that_outgrows_the_spare_room_of_the_cache(model):
