@@ -48,6 +48,11 @@ ENCODERS: dict[str, EncoderSpec] = {
     "ocr": EncoderSpec(
         ".ocr.rapid_ocr:OcrEncoder", "bundled", "ocr, the text in an image (pip install 'textlens[ocr]')"
     ),
+    "tags": EncoderSpec(
+        ".tags.tags_encoder:Tags",
+        str(WEIGHTS / "photo-tags"),
+        "tags, likely ImageNet classes with their chances; or tags:HUB_ID_OR_FOLDER",
+    ),
 }
 
 

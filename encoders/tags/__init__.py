@@ -1,0 +1,1 @@
+"""Tags: what a classifier sees in an image, as words with their chances."""
