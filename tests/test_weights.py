@@ -33,8 +33,9 @@ def test_all_weights_together_are_small() -> None:
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_each_says_how_it_was_made(folder: Path) -> None:
     record = json.loads((folder / "training.json").read_text())
-    assert {"recipe", "settings", "seed", "commit", "steps", "device", "minutes", "final_metrics"} <= set(record)
-    assert record["steps"] == record["settings"]["loop"]["steps"]
+    assert {"recipe", "settings", "seed", "commit", "device", "minutes", "final_metrics"} <= set(record)
+    if record["recipe"] != "tags":  # which is calibrated, not trained
+        assert record["steps"] == record["settings"]["loop"]["steps"]
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert size <= LIMITS.get(folder.name, 48 * MIB)
 
