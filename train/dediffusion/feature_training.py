@@ -122,7 +122,7 @@ class FeatureDecoderRecipe(Recipe):
 
     def _words_of(self, text: str) -> set[str]:
         """The words in a text that the text encoder has whole."""
-        return self.words.intersection(re.findall(r"\w+", text.lower()))
+        return set(re.findall(r"\w+", text.lower())) & self.words
 
     def loss(
         self, model: nn.Module, batch: dict[str, Tensor], *, step: int, indices: Sequence[int], **shared: Any
@@ -157,10 +157,12 @@ class FeatureDecoderRecipe(Recipe):
         """At `part` thousandths of the schedule. hidden: of the texts, in batches (B, L, D)."""
         scheduler, total = self.decoder.scheduler, 0.0
         noise = sample_noise(latents.shape[1:], 0, range(len(latents)), _NOISE)
-        for states, *rows in zip(hidden, latents.split(_BATCH), noise.split(_BATCH), strict=True):
-            timesteps = torch.full((len(states),), part * self.decoder.num_timesteps // 1000, device=states.device)
-            drawn = (tensor.to(states.device) for tensor in rows)
-            total += float(denoising_errors(model, scheduler, *drawn, timesteps, states).sum())
+        for states, clean, drawn in zip(hidden, latents.split(_BATCH), noise.split(_BATCH), strict=True):
+            device = states.device
+            timesteps = torch.full((len(states),), part * self.decoder.num_timesteps // 1000, device=device)
+            total += float(
+                denoising_errors(model, scheduler, clean.to(device), drawn.to(device), timesteps, states).sum()
+            )
         return total / len(latents)
 
     @cached_property
