@@ -4,7 +4,7 @@
 
 describe: file -> decode ahead in threads -> RGB -> preprocess -> image tower -> cached greedy decoding -> words.
 bare: pixel tensors -> image tower -> the same decoding. Both write the same words, else the exit code is 1.
-Random weights for an open_clip architecture name; `weights/coca` is added where it exists.
+Random weights for an open_clip architecture name; `weights/scenes/coca` is added where it exists.
 """
 
 from __future__ import annotations
