@@ -29,12 +29,18 @@ app = typer.Typer(
 Encoders = Annotated[
     list[str] | None,
     typer.Option(
-        "--encoder", "-e", help="Encoder spec, such as coca, coca:FOLDER or hf:ID; may be given several times."
+        "--encoder",
+        "-e",
+        help="Encoder spec, such as coca, coca:FOLDER, hf:ID or scenes:coca; may be given several times.",
     ),
 ]
 LanguageModelSpec = Annotated[
-    str,
-    typer.Option("--llm", help="Language model: tiny, gemma, http://HOST:PORT/v1\\[#MODEL], vllm:MODEL or hf:MODEL."),
+    str | None,
+    typer.Option(
+        "--llm",
+        help="Language model: gemma, tiny, http://HOST:PORT/v1\\[#MODEL], vllm:MODEL or hf:MODEL; by default gemma "
+        "where it is installed, else tiny.",
+    ),
 ]
 Images = Annotated[
     list[str], typer.Argument(help="Image files, folders, globs, data URLs; http(s) with --allow-network.")
@@ -68,11 +74,11 @@ def describe(
     """Turn images into words: one line per image and encoder."""
     from .encoders.images import ImageLimits, expand_images
     from .encoders.pipeline import describe_stream, describe_videos
-    from .encoders.registry import DEFAULT_ENCODER, load_encoder
+    from .encoders.registry import DEFAULT_ENCODERS, load_encoder
 
     limits = ImageLimits(max_pixels=max_pixels)
     names = images if video else expand_images(images)
-    encoders = {spec: load_encoder(spec) for spec in encoder or [DEFAULT_ENCODER]}
+    encoders = {spec: load_encoder(spec) for spec in encoder or DEFAULT_ENCODERS}
     rows = (
         describe_videos(names, encoders, limits=limits)
         if video
@@ -129,7 +135,7 @@ def recreate(
     from .encoders.images import display_name
     from .encoders.redraw.recreate import check_output, image_or_text
     from .encoders.redraw.recreate import recreate as redraw
-    from .encoders.registry import DEFAULT_ENCODER, load_encoder
+    from .encoders.registry import REDRAW_ENCODER, load_encoder
 
     check_output(out, source)
     given = image_or_text(source, allow_network=allow_network)
@@ -137,7 +143,7 @@ def recreate(
 
     is_text = isinstance(given, str)
     typer.echo(f"taken as {'a text' if is_text else 'an image'}: {display_name(source)}", err=True)
-    spec = None if is_text else encoder or DEFAULT_ENCODER
+    spec = None if is_text else encoder or REDRAW_ENCODER
     describer = load_encoder(spec) if spec else None
     redrawer = Redrawer.from_pretrained(decoder or DEFAULT_DECODER)
     settings: dict[str, Any] = {"guidance_scale": guidance, "num_inference_steps": steps, "seed": seed}
@@ -188,7 +194,7 @@ def ask(
     image: Annotated[str, typer.Argument(help="Image file or data URL; http(s) with --allow-network.")],
     questions: Annotated[list[str], typer.Argument(help="Questions about it; - reads them from stdin, one a line.")],
     encoder: Encoders = None,
-    llm: LanguageModelSpec = "tiny",
+    llm: LanguageModelSpec = None,
     shots: Annotated[
         Path | None, typer.Option(help="JSON Lines: context or image, question, answer. Without: pseudo samples.")
     ] = None,
@@ -216,7 +222,7 @@ def classify(
     images: Images,
     labels: Annotated[str, typer.Option(help="The classes, with commas between them: a,b,c.")],
     encoder: Encoders = None,
-    llm: LanguageModelSpec = "tiny",
+    llm: LanguageModelSpec = None,
     shots: Annotated[Path | None, typer.Option(help="Folder with a folder of example images for each class.")] = None,
     num_fewshot: NumFewshot = None,
     seed: Seed = 0,
@@ -243,7 +249,7 @@ def classify(
 @app.command()
 def upsample(
     prompts: Annotated[list[str], typer.Argument(help="Short prompts; - reads them from stdin, one a line.")],
-    llm: LanguageModelSpec = "tiny",
+    llm: LanguageModelSpec = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="How long a prompt the image generator reads, such as 77 for CLIP.")
     ] = None,
@@ -290,9 +296,8 @@ def chat(
     ] = None,
     encoder: Encoders = None,
     reader: Annotated[
-        str,
-        typer.Option(help="Language model inside the tools: tiny, gemma, http://HOST:PORT/v1, vllm:MODEL, hf:MODEL."),
-    ] = "tiny",
+        str | None, typer.Option(help="Language model inside the tools, as --llm of ask; by default as there.")
+    ] = None,
     decoder: Annotated[
         str | None,
         typer.Option(help="Folder or hub id of a diffusers StableDiffusionPipeline; by default the small one."),

@@ -1,7 +1,8 @@
-"""What plug-ins bring: data sources, recipes and commands, each by its name. The made world is one.
+"""What plug-ins bring: encoders, data sources, recipes and commands, each by its name. The made world is one.
 
 A plug-in is a module with any of these, whose values are "module:attribute" and load on first use:
 
+    ENCODERS = {"scenes": "textlens.scenes.included:load_included"}   # (name, device=, spec=) -> encoder
     SOURCES = {"scenes": "textlens.scenes.source:SceneData"}          # settings of a source, see `train.data.base`
     RECIPES = {"language-model": "textlens.scenes…:LanguageModelRecipe"}   # see `train.engine.recipe`
     TOKENIZERS = {"scenes": "textlens.scenes.tokenizer:build_tokenizer"}   # (vocab_size, context_length) -> tokenizer
@@ -17,7 +18,7 @@ from typing import Any, Literal
 PLUGINS = ("textlens.scenes",)
 
 
-def registered(kind: Literal["SOURCES", "RECIPES", "TOKENIZERS", "COMMANDS"]) -> Mapping[str, str]:
+def registered(kind: Literal["ENCODERS", "SOURCES", "RECIPES", "TOKENIZERS", "COMMANDS"]) -> Mapping[str, str]:
     """Name -> "module:attribute" of all plug-ins."""
     return {name: target for plugin in PLUGINS for name, target in getattr(import_module(plugin), kind, {}).items()}
 

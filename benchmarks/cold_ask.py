@@ -2,7 +2,7 @@
 
     python benchmarks/cold_ask.py LANGUAGE_MODEL_FOLDER IMAGE QUESTION
 
-The stages are what `textlens ask` goes through with its default encoders and shots. At the end ImageReader asks the
+The stages are what `textlens ask` goes through with the made world's encoders and the default shots. At the end ImageReader asks the
 same once more, all loaded: `same` tells whether its prompt and words are those of the stages, `again_s` its seconds.
 """
 
@@ -16,6 +16,8 @@ import json  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
+
+ENCODERS = ("scenes:dediffusion", "scenes:decap")
 
 
 def main(folder: str, image: str, question: str) -> None:
@@ -35,11 +37,11 @@ def main(folder: str, image: str, question: str) -> None:
         from textlens.agent.reader.reader import VQA_PSEUDO, ImageReader
         from textlens.agent.reader.reading import fit
         from textlens.encoders import dediffusion  # noqa: F401
-        from textlens.encoders.registry import ASK_ENCODERS, load_encoder
+        from textlens.encoders.registry import load_encoder
         from textlens.prompting.templates import Shot
         from textlens.prompting.vqa import VQATemplate
     with stage("load encoders"):
-        encoders = {spec: load_encoder(spec) for spec in ASK_ENCODERS}
+        encoders = {spec: load_encoder(spec) for spec in ENCODERS}
     with stage("load language model"):
         model = load_language_model(f"hf:{folder}")
     with stage("encode image"):

@@ -206,7 +206,7 @@ def transformers_generate(model: DecapDecoder, embeddings: Tensor, max_tokens: i
 
 def generate(repeats: int) -> list[dict]:
     """The small DeCap that comes along, on entries of its memory: captions that end at different lengths."""
-    decap = load_encoder("decap", device="cpu")
+    decap = load_encoder("scenes:decap", device="cpu")
     order = torch.randperm(len(decap.memory), generator=torch.Generator().manual_seed(0))
     embeddings, most = decap.memory.embeddings[order[:32]].float(), decap.config.max_tokens
     rows = []

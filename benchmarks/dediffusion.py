@@ -279,7 +279,7 @@ def main() -> None:
     )
     parser.add_argument("--decoder", help="instead of the one that the settings name")
     parser.add_argument(
-        "--weights", type=Path, default=ROOT / "weights" / "dediffusion", help="encoder to set beside PEZ"
+        "--weights", type=Path, default=ROOT / "weights" / "scenes" / "dediffusion", help="encoder to set beside PEZ"
     )
     parser.add_argument("--images", type=int, default=256, help="for the small encoder")
     parser.add_argument("--real-images", type=int, default=4, help="for the real encoder; 0 leaves it out")

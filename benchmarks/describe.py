@@ -4,9 +4,9 @@
 
 describe: file -> decode ahead in threads -> RGB -> preprocess -> image tower -> cached greedy decoding -> words.
 bare: pixel tensors -> image tower -> the same decoding. Both write the same words, else the exit code is 1.
-Random weights for an open_clip architecture name; `weights/coca` is added where it exists.
+Random weights for an open_clip architecture name; `weights/scenes/coca` is added where it exists.
 
-    python benchmarks/describe.py --encoder photo-coca --encoder tags [--images 64] [--size 224] [--json]
+    python benchmarks/describe.py --encoder coca --encoder tags [--images 64] [--size 224] [--json]
 
 Encoders by spec: describe as above, and the image tower alone on pixels in memory. Each run has files of its own, so
 that no tower can remember an image. tower / describe is the share of the time that the tower needs.

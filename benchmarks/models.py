@@ -10,7 +10,7 @@ import torch
 from textlens.encoders.clip.clip import Clip
 from textlens.encoders.registry import WEIGHTS
 
-SMALL = WEIGHTS / "coca"
+SMALL = WEIGHTS / "scenes" / "coca"
 
 
 def new_parser(description: str | None) -> argparse.ArgumentParser:
@@ -23,7 +23,7 @@ def new_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def load_models(sources: list[str]) -> Iterator[Clip]:
-    """Random weights for an open_clip architecture's name, a folder's own for a folder; at last `weights/coca`."""
+    """Random weights for an open_clip architecture, a folder's own for a folder; at last `weights/scenes/coca`."""
     for source in [*sources, *([str(SMALL)] if (SMALL / "open_clip_config.json").is_file() else [])]:
         if Path(source).is_dir():
             yield Clip.from_pretrained(source)

@@ -19,7 +19,8 @@ from typing import Annotated
 import typer
 
 NUMBER = 64
-ENCODERS = ("coca", "decap", "dediffusion", "hf:blip")
+ENCODERS = ("scenes:coca", "scenes:decap", "scenes:dediffusion", "hf:blip")
+ASK = ("-e", "scenes:dediffusion", "-e", "scenes:decap", "--llm", "tiny")
 QUESTIONS = (
     "What color is the background?",
     "What is in the center?",
@@ -68,7 +69,7 @@ def outputs() -> dict[str, list[str]]:
         printed["ask"] = []
         for index, image in enumerate(images):
             question = QUESTIONS[index % len(QUESTIONS)]
-            printed["ask"] += textlens("ask", image, question, "--json", folder=folder).splitlines()
+            printed["ask"] += textlens("ask", image, question, *ASK, "--json", folder=folder).splitlines()
     return printed
 
 

@@ -1,20 +1,22 @@
-"""Encoder specs, the same in Python and on the command line: "coca", "coca:PATH_OR_MODEL/TAG", "hf:ID", ..."""
+"""Encoder specs, the same in Python and on the command line: "coca", "coca:PATH_OR_MODEL/TAG", "scenes:coca", ..."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..plugins import load, registered
 
 if TYPE_CHECKING:
     from .base import Encoder
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-DEFAULT_ENCODER = "dediffusion"
-ASK_ENCODERS = ("dediffusion", "decap")  # used together to answer questions and to classify
+DEFAULT_ENCODERS = ("coca", "tags")  # describe an image
+ASK_ENCODERS = ("coca", "tags")  # used together to answer questions and to classify
+REDRAW_ENCODER = "scenes:dediffusion"  # the included text-to-image model draws the made world alone
 
 
 @dataclass(frozen=True)
@@ -29,18 +31,18 @@ class EncoderSpec:
 ENCODERS: dict[str, EncoderSpec] = {
     "coca": EncoderSpec(
         ".coca.captioner:CocaCaptioner",
-        str(WEIGHTS / "coca"),
-        "coca, the small CoCa that is included; or coca:FOLDER, coca:MODEL/PRETRAINED_TAG",
+        str(WEIGHTS / "photo-coca"),
+        "coca, the included CoCa for photographs; or coca:FOLDER, coca:MODEL/PRETRAINED_TAG",
     ),
     "decap": EncoderSpec(
         ".decap.decap_encoder:Decap",
-        str(WEIGHTS / "decap"),
-        "decap, the small DeCap that is included; or decap:HUB_ID_OR_FOLDER",
+        str(WEIGHTS / "photo-decap"),
+        "decap, the included DeCap for photographs; or decap:HUB_ID_OR_FOLDER",
     ),
     "dediffusion": EncoderSpec(
         ".dediffusion.dediffusion_encoder:Dediffusion",
-        str(WEIGHTS / "dediffusion"),
-        "dediffusion, the small De-Diffusion that is included; or dediffusion:HUB_ID_OR_FOLDER",
+        str(WEIGHTS / "photo-dediffusion"),
+        "dediffusion, the included De-Diffusion for photographs; or dediffusion:HUB_ID_OR_FOLDER",
     ),
     "hf": EncoderSpec(
         ".huggingface:HuggingFaceCaptioner", None, "hf:HUB_ID_OR_FOLDER, any transformers image-to-text model"
@@ -56,20 +58,27 @@ ENCODERS: dict[str, EncoderSpec] = {
 }
 
 
-def load_encoder(spec: str = DEFAULT_ENCODER, *, device: str | None = None) -> Encoder:
+def load_encoder(spec: str = DEFAULT_ENCODERS[0], *, device: str | None = None) -> Encoder:
     """Load the encoder of a spec onto `device` (by default a GPU if there is one).
 
     Raises `InputError` for an unknown name, listing the valid ones, and for a checkpoint that does not load.
     """
     name, _, checkpoint = spec.partition(":")
+    brought = registered("ENCODERS")
+    if name in brought and checkpoint:
+        return load(brought[name])(checkpoint, device=device or _best_device(), spec=spec)
     entry = ENCODERS.get(name)
     checkpoint = checkpoint or (entry and entry.default) or ""
     if entry is None or not checkpoint:
-        known = "; ".join(known.help for known in ENCODERS.values())
+        known = "; ".join([*(known.help for known in ENCODERS.values()), *(f"{name}:NAME" for name in brought)])
         raise InputError(f"unknown encoder {spec!r}: expected one of: {known}")
-    module, _, class_name = entry.target.partition(":")  # imported here: torch takes seconds
-    encoder_class = getattr(import_module(module, __package__), class_name)
-    return encoder_class.from_pretrained(checkpoint, device=device or _best_device(), spec=spec)
+    return encoder_class(name).from_pretrained(checkpoint, device=device or _best_device(), spec=spec)
+
+
+def encoder_class(name: str) -> Any:
+    """The class of an entry of `ENCODERS`. Imported here: torch takes seconds."""
+    module, _, class_name = ENCODERS[name].target.partition(":")
+    return getattr(import_module(module, __package__), class_name)
 
 
 def _best_device() -> str:

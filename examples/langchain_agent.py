@@ -41,7 +41,7 @@ SCRIPT = [
 
 def main() -> None:
     scene = Image.fromarray(render(scene_at(3, "test"), 64))
-    toolkit = TextlensToolkit.from_specs(images={"scene": scene}, encoders=["coca"])
+    toolkit = TextlensToolkit.from_specs(images={"scene": scene}, encoders=["scenes:coca"])
     agent = create_agent(ScriptedModel(responses=list(SCRIPT)), toolkit.get_tools())
     question = HumanMessage("Does the scene survive being put into words?")
     for update in agent.stream({"messages": [question]}, stream_mode="updates"):

@@ -52,9 +52,9 @@ _LABELS = {"dediffusion": "De-Diffusion", "decap": "DeCap", "coca": "caption", "
 
 
 def context_label(encoder: str) -> str:
-    """The label of an encoder's text, from the encoder's spec: "decap:some/checkpoint" -> "DeCap"."""
-    name = encoder.partition(":")[0]
-    return _LABELS.get(name, name)
+    """The label of an encoder's text, from the encoder's spec: "decap:some/checkpoint", "scenes:decap" -> "DeCap"."""
+    names = encoder.split(":")
+    return next((_LABELS[name] for name in names if name in _LABELS), names[0])
 
 
 @dataclass(frozen=True, kw_only=True)

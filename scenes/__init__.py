@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Any
 
+ENCODERS = {"scenes": "textlens.scenes.included:load_included"}
 SOURCES = {"scenes": "textlens.scenes.source:SceneData"}
 RECIPES = {"language-model": "textlens.scenes.language_model.language_model:LanguageModelRecipe"}
 TOKENIZERS = {"scenes": "textlens.scenes.tokenizer:build_tokenizer"}
@@ -19,7 +20,7 @@ _PUBLIC = {  # loaded on first use; none needs torch
     "write_scenes": ".scene_files",
 }
 
-__all__ = ["COMMANDS", "RECIPES", "SOURCES", "TOKENIZERS", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["COMMANDS", "ENCODERS", "RECIPES", "SOURCES", "TOKENIZERS", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

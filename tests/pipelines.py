@@ -1,6 +1,6 @@
 """A Stable Diffusion pipeline of random weights that loads in a moment, with the project's own tokenizer.
 
-The tokenizer is read from `weights/coca`, since learning its merges anew takes seconds.
+The tokenizer is read from `weights/scenes/coca`, since learning its merges anew takes seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LATENT_CHANNELS = 4
 
 def tiny_components(*, prediction_type: str = "v_prediction", seed: int = 0) -> dict[str, Any]:
     """The parts of a pipeline for 64 px images with 4x8x8 latents, all random but for the tokenizer; 0.3M weights."""
-    tokenizer: Any = CLIPTokenizer.from_pretrained(WEIGHTS / "coca")
+    tokenizer: Any = CLIPTokenizer.from_pretrained(WEIGHTS / "scenes" / "coca")
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

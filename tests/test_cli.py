@@ -51,20 +51,20 @@ def test_every_command_has_help(command):
 
 
 def test_describe_json_has_one_line_per_image_and_encoder(pictures):
-    done = run("describe", str(pictures), "--encoder", "coca", "--json")
+    done = run("describe", str(pictures), "--encoder", "scenes:coca", "--json")
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [Path(line["image"]).name for line in lines] == ["0.png", "1.png", "2.png"]
     for line in lines:
         assert list(line) == ["image", "encoder", "text", "tokens", "error"]
         assert line["error"] is None
-        assert line["encoder"] == "coca"
+        assert line["encoder"] == "scenes:coca"
         assert line["text"]
         assert line["tokens"]
 
 
 def test_describe_prints_the_words_alone_for_one_image(pictures):
-    result = runner.invoke(app, ["describe", str(pictures / "0.png"), "--encoder", "coca"])
+    result = runner.invoke(app, ["describe", str(pictures / "0.png"), "--encoder", "scenes:coca"])
     assert result.exit_code == 0
     assert scene_at(0, "test").background in result.stdout
     assert "png" not in result.stdout
@@ -72,7 +72,7 @@ def test_describe_prints_the_words_alone_for_one_image(pictures):
 
 def test_one_bad_image_loses_no_other(pictures):
     (pictures / "1.png").write_bytes(b"no image")
-    done = run("describe", str(pictures / "*.png"), str(pictures / "missing.png"), "--encoder", "coca", "--json")
+    done = run("describe", str(pictures / "*.png"), str(pictures / "missing.png"), "--encoder", "scenes:coca", "--json")
     assert done.returncode == 1
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["error"] is None for line in lines] == [True, False, True, False]
@@ -82,8 +82,8 @@ def test_one_bad_image_loses_no_other(pictures):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("describe", "missing.png", "--encoder", "coca"), "missing.png"),
-        (("describe", "https://example.com/a.png", "--encoder", "coca"), "network"),
+        (("describe", "missing.png", "--encoder", "scenes:coca"), "missing.png"),
+        (("describe", "https://example.com/a.png", "--encoder", "scenes:coca"), "network"),
         (("describe", "a.png", "--encoder", "cocoa"), "expected one of: coca"),
         (("describe", "a.png", "--encoder", "coca:/nowhere"), "/nowhere"),
         (("describe", "a.png", "--encoder", "hf"), "hf:HUB_ID"),
@@ -131,13 +131,13 @@ def test_recreate_shows_image_words_and_redrawn_image(pictures, tmp_path):
     decoder, out = str(tiny_pipeline(tmp_path / "decoder")), tmp_path / "out.png"
     few = ("--decoder", decoder, "--steps", "2", "-o", str(out))
     result = runner.invoke(
-        app, ["recreate", str(pictures / "0.png"), *few, "--encoder", "coca", "--seed", "3", "--json"]
+        app, ["recreate", str(pictures / "0.png"), *few, "--encoder", "scenes:coca", "--seed", "3", "--json"]
     )
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
     assert "taken as an image" in result.stderr
     assert scene_at(0, "test").background in record["text"]
-    assert (record["image"], record["encoder"], record["out"]) == (str(pictures / "0.png"), "coca", str(out))
+    assert (record["image"], record["encoder"], record["out"]) == (str(pictures / "0.png"), "scenes:coca", str(out))
     assert (record["guidance_scale"], record["num_inference_steps"], record["seed"]) == (3.0, 2, 3)
     three = Image.open(out).size
     result = runner.invoke(app, ["recreate", "a red star", *few])
@@ -165,7 +165,7 @@ def test_ask_prints_one_line_of_json_per_question(pictures, llm):
     image = str(pictures / "0.png")
     line = json.dumps({"image": "1.png", "question": "what is it?", "answer": "sun"})
     (pictures / "shots.jsonl").write_text(line + "\n")
-    given = ["ask", image, "what colour?", "-", "--llm", llm, "--encoder", "coca", "--json"]
+    given = ["ask", image, "what colour?", "-", "--llm", llm, "--encoder", "scenes:coca", "--json"]
     result = runner.invoke(app, [*given, "--shots", str(pictures / "shots.jsonl")], input="how many?\n\nwhere?\n")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.exit_code == (0 if all(line["error"] is None for line in lines) else 1 + (not any_answer(lines)))
@@ -184,7 +184,7 @@ def any_answer(lines):
 
 
 def test_ask_and_classify_exit_as_describe_does_for_images_that_are_none(pictures, llm):
-    options = ["--llm", llm, "--encoder", "coca", "--json"]
+    options = ["--llm", llm, "--encoder", "scenes:coca", "--json"]
     result = runner.invoke(app, ["ask", str(pictures / "none.png"), "what?", *options])
     (line,) = [json.loads(line) for line in result.stdout.splitlines()]
     assert (result.exit_code, line["answer"], line["prompt"]) == (2, None, None)

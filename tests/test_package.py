@@ -102,5 +102,5 @@ def test_sdist_builds_a_wheel_with_the_weights_and_without_tests(tmp_path):
         if path.is_file()
     }
     assert {f"textlens/{path.relative_to(source)}" for path in data} <= names
-    assert {"textlens/cli.py", "textlens/py.typed", "textlens/weights/coca/open_clip_model.safetensors"} <= names
+    assert {"textlens/cli.py", "textlens/py.typed", "textlens/weights/scenes/coca/open_clip_model.safetensors"} <= names
     assert not [name for name in names if name.startswith(("tests", "textlens/tests", "textlens/benchmarks", "runs"))]

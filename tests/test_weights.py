@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from textlens import ImageReader
-from textlens.encoders.registry import ASK_ENCODERS, DEFAULT_ENCODER, WEIGHTS, load_encoder
+from textlens.encoders.registry import REDRAW_ENCODER, WEIGHTS, load_encoder
 from textlens.prompting.fewshot import pseudo_shots
 from textlens.scenes.evals.dediffusion_facts import write
 from textlens.scenes.evals.language_model_answers import (
@@ -21,7 +21,9 @@ from textlens.scenes.evals.language_model_answers import (
 from textlens.scenes.evals.testbed import first_scenes, pictures
 from textlens.scenes.facts import score_texts
 
-FOLDERS = sorted(path for path in WEIGHTS.iterdir() if path.is_dir() and path.name != "__pycache__")
+FOLDERS = sorted({path for path in (*WEIGHTS.iterdir(), *(WEIGHTS / "scenes").iterdir()) if path.is_dir()})
+FOLDERS = [path for path in FOLDERS if path.name not in ("__pycache__", "scenes")]
+SCENES = ("scenes:dediffusion", "scenes:decap")
 MIB = 2**20
 LIMITS = {"coca": 8 * MIB, "decap": 5 * MIB, "language_model": 12 * MIB, "text_to_image": 18 * MIB}
 
@@ -41,15 +43,15 @@ def test_each_says_how_it_was_made(folder: Path) -> None:
 
 
 def test_dediffusion_saw_neither_captions_nor_labels() -> None:
-    stage = json.loads((WEIGHTS / "dediffusion" / "training.json").read_text())
+    stage = json.loads((WEIGHTS / "scenes" / "dediffusion" / "training.json").read_text())
     while stage:
         assert stage["recipe"] == "dediffusion"
         assert stage["settings"]["caption_weight"] == stage["settings"]["clip_weight"] == 0
         stage = stage.get("started_from")
 
 
-def test_dediffusion_is_the_default_and_names_what_is_there() -> None:
-    encoder = load_encoder(DEFAULT_ENCODER)
+def test_dediffusion_is_what_redraws_and_names_what_is_there() -> None:
+    encoder = load_encoder(REDRAW_ENCODER)
     assert encoder.config.num_queries <= 24
     scenes = first_scenes(120, 3)
     written = write(encoder, pictures(scenes))
@@ -62,9 +64,9 @@ def test_dediffusion_is_the_default_and_names_what_is_there() -> None:
 
 
 def test_decap_reads_images_though_it_learnt_from_captions_alone() -> None:
-    record = json.loads((WEIGHTS / "decap" / "training.json").read_text())
+    record = json.loads((WEIGHTS / "scenes" / "decap" / "training.json").read_text())
     assert record["recipe"] == "decap"
-    encoder = load_encoder("decap")
+    encoder = load_encoder("scenes:decap")
     scenes = first_scenes(60, 3)
     texts = [one.text for one in encoder.describe(pictures(scenes))]
     scores, others = score_texts(texts, scenes), score_texts(texts, [*scenes[1:], scenes[0]])
@@ -86,7 +88,7 @@ def test_the_small_language_model_answers_from_its_context() -> None:
 def test_asked_of_an_image_with_what_comes_along() -> None:
     scenes = first_scenes(40, 2)
     questions = ["What color is the background?"] * len(scenes)
-    answers = ImageReader.from_specs().ask(pictures(scenes), questions)
+    answers = ImageReader.from_specs(SCENES, "tiny").ask(pictures(scenes), questions)
     assert all(answer.error is None for answer in answers)
-    assert {one.encoder for answer in answers for one in answer.descriptions} == set(ASK_ENCODERS)
+    assert {one.encoder for answer in answers for one in answer.descriptions} == set(SCENES)
     assert sum(answer.answer == scene.background for answer, scene in zip(answers, scenes, strict=True)) >= 30

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ...encoders.images import display_name, expand_images
 from ...errors import InputError
 from ...prompting.sanitize import clean, quoted
-from ..models.registry import DEFAULT_LANGUAGE_MODEL
 from ..models.server import ServerModel, api_key
 from ..tools.image_access import ImageAccess
 from ..tools.image_store import ImageStore
@@ -34,7 +33,7 @@ def chat(
     questions: Sequence[str] = (),
     *,
     encoders: Sequence[str] | None = None,
-    reader: str = DEFAULT_LANGUAGE_MODEL,
+    reader: str | None = None,
     decoder: str | None = None,
     output_folder: Path | None = None,
     allow_network: bool = False,

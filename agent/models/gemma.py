@@ -96,13 +96,23 @@ def load_gemma(device: str | None = None, spec: str = "gemma", *, model: Package
         return InProcessModel.from_pretrained(folder, device=device, dtype=dtype, tokenizer=tokenizer, spec=spec)
 
 
+def gemma_is_installed(model: PackagedModel = GEMMA) -> bool:
+    """Whether its packages are there, or it was converted before."""
+    try:
+        for package in (model.package, *model.part_packages, "gguf"):
+            distribution(package)
+    except PackageNotFoundError:
+        return _is_whole(_folder(model))
+    return True
+
+
 def gemma_folder(model: PackagedModel = GEMMA, *, say: Say = _note) -> Path:
     """The folder of the converted checkpoint; converts it first if it is not there or damaged.
 
     say: called with progress lines. Raises `InputError` for packages that are missing or damaged, and for a cache
     folder that is full or cannot be written.
     """
-    folder = cache_folder("models") / f"{model.name}-{model.sha256[:12]}"
+    folder = _folder(model)
     if _is_whole(folder):
         return folder
     try:
@@ -113,6 +123,10 @@ def gemma_folder(model: PackagedModel = GEMMA, *, say: Say = _note) -> Path:
     except OSError as error:
         raise InputError(f"{model.name} cannot be converted into {folder.parent} ({error}); {_ROOM}") from error
     return folder
+
+
+def _folder(model: PackagedModel) -> Path:
+    return cache_folder("models") / f"{model.name}-{model.sha256[:12]}"
 
 
 def _is_whole(folder: Path) -> bool:

@@ -5,6 +5,7 @@ Importing this module is light; torch, transformers, openai and vllm load with t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,7 @@ from pathlib import Path
 from ...encoders.registry import WEIGHTS
 from ...errors import InputError
 from .base import LanguageModel
-
-DEFAULT_LANGUAGE_MODEL = "tiny"
+from .gemma import INSTALL, gemma_is_installed
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ _SERVER = LanguageModelSpec(_server, "http://HOST:PORT/v1 or http://HOST:PORT/v1
 
 LANGUAGE_MODELS: dict[str, LanguageModelSpec] = {
     "tiny": LanguageModelSpec(
-        _tiny, "tiny, the small model that is included", str(WEIGHTS / "language_model"), bare=True
+        _tiny, "tiny, the small model of the made world that is included", str(WEIGHTS / "language_model"), bare=True
     ),
     "gemma": LanguageModelSpec(_gemma, "gemma, Gemma 3 270M (pip install 'textlens[gemma]')", default="", bare=True),
     "http": _SERVER,
@@ -73,11 +73,22 @@ LANGUAGE_MODELS: dict[str, LanguageModelSpec] = {
 }
 
 
-def load_language_model(spec: str = DEFAULT_LANGUAGE_MODEL, *, device: str | None = None) -> LanguageModel:
-    """The language model of a spec. device: for models in this process; by default a GPU if there is one.
+def default_language_model() -> str:
+    """The spec where none is given: gemma where it is installed, else tiny, with a note on stderr."""
+    if gemma_is_installed():
+        return "gemma"
+    note = "the language model is tiny, which knows only the made world; for photographs: "
+    print(f"note: {note}{INSTALL}, or another --llm", file=sys.stderr, flush=True)
+    return "tiny"
 
+
+def load_language_model(spec: str | None = None, *, device: str | None = None) -> LanguageModel:
+    """The language model of a spec, by default `default_language_model()`.
+
+    device: for models in this process; by default a GPU if there is one.
     Raises `InputError` for an unknown name, listing the valid ones, and for a checkpoint that does not load.
     """
+    spec = default_language_model() if spec is None else spec
     name, _, checkpoint = spec.partition(":")
     entry = LANGUAGE_MODELS.get(name)
     chosen = checkpoint or (entry.default if entry else None)

@@ -18,7 +18,7 @@ import httpx
 
 from ...errors import InputError, TextlensError
 from .gemma import gemma_folder
-from .registry import DEFAULT_LANGUAGE_MODEL, LANGUAGE_MODELS
+from .registry import LANGUAGE_MODELS
 from .vllm_environment import HOST, find_vllm
 
 STOP_SECONDS = 15.0  # from SIGTERM to SIGKILL
@@ -100,7 +100,7 @@ def _checked(model: str | Path | None, say: Say) -> tuple[str, str, bool]:
     """What vLLM loads, its name on the server, and whether it is a folder."""
     if model == "gemma":
         return str(gemma_folder(say=say)), "gemma", True
-    source = str(model or LANGUAGE_MODELS[DEFAULT_LANGUAGE_MODEL].default)
+    source = str(model or LANGUAGE_MODELS["tiny"].default)
     folder = Path(source)
     if folder.is_dir() and (folder / "config.json").is_file():
         return str(folder.resolve()), folder.resolve().name, True

@@ -16,7 +16,7 @@ from ...prompting.classification import ClassificationTemplate
 from ...prompting.templates import Shot, Template
 from ...prompting.vqa import VQA_PSEUDO, VQATemplate
 from ..models.base import LanguageModel, Request
-from ..models.registry import DEFAULT_LANGUAGE_MODEL, load_language_model
+from ..models.registry import load_language_model
 from .answers import Answer, Upsampling
 from .describer import Describer
 from .reading import Reading, read
@@ -42,12 +42,13 @@ class ImageReader:
     def from_specs(
         cls,
         encoders: Sequence[str] | None = None,
-        language_model: str = DEFAULT_LANGUAGE_MODEL,
+        language_model: str | None = None,
         **settings: Any,
     ) -> ImageReader:
         """By the specs of the command line: `ImageReader.from_specs(["coca"], "http://localhost:8000/v1")`.
 
-        encoders: by default `ASK_ENCODERS`. settings: of `Describer`.
+        encoders: by default `ASK_ENCODERS`. language_model: by default `default_language_model()`.
+        settings: of `Describer`.
         """
         model = load_language_model(language_model)
         loaded = {spec: load_encoder(spec) for spec in encoders or ASK_ENCODERS}

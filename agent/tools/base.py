@@ -65,10 +65,11 @@ class ImageTool(TextlensTool):
         with recoverable():
             return self.access.open(reference)
 
-    def descriptions(self, image: Image) -> tuple[Description, ...]:
-        """By all encoders."""
+    def descriptions(self, image: Image, *, to_redraw: bool = False) -> tuple[Description, ...]:
+        """By all encoders; to_redraw: by those whose words are drawn."""
         with self.models.lock:
-            (described,) = self.models.describer.describe([image])
+            describer = self.models.redraw_describer if to_redraw else self.models.describer
+            (described,) = describer.describe([image])
         if described.error is not None:
             raise ToolException(described.error)
         return described.descriptions

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from ...encoders.base import Encoder
 from ...encoders.images import DEFAULT_LIMITS, ImageLimits
-from ...encoders.registry import ASK_ENCODERS, load_encoder
+from ...encoders.registry import ASK_ENCODERS, REDRAW_ENCODER, load_encoder
 from ..models.base import LanguageModel
-from ..models.registry import DEFAULT_LANGUAGE_MODEL, load_language_model
+from ..models.registry import load_language_model
 
 if TYPE_CHECKING:
     from ...encoders.redraw.redrawer import Redrawer
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class ToolModels:
     """encoders, language_model, decoder: specs of the command line, or ready-made objects.
 
+    What is redrawn is described by the first encoder; where none is given, by `REDRAW_ENCODER`.
+
     Agents call tools in parallel threads, and models and caches are not thread-safe: hold `lock` for any use.
     A wrong spec raises `InputError` at first use.
     """
@@ -29,27 +31,34 @@ class ToolModels:
     def __init__(
         self,
         encoders: Sequence[str] | Mapping[str, Encoder] | None = None,
-        language_model: str | LanguageModel = DEFAULT_LANGUAGE_MODEL,
+        language_model: str | LanguageModel | None = None,
         decoder: str | Redrawer | None = None,
         *,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> None:
         self.lock = RLock()
-        self._encoders, self._language_model, self._decoder = encoders or ASK_ENCODERS, language_model, decoder
+        self._encoders, self._language_model, self._decoder = encoders, language_model, decoder
         self._limits = limits
 
     @cached_property
     def describer(self) -> Describer:
+        return self._describer(self._encoders or ASK_ENCODERS)
+
+    @cached_property
+    def redraw_describer(self) -> Describer:
+        """Writes the words from which an image is redrawn."""
+        return self.describer if self._encoders else self._describer([REDRAW_ENCODER])
+
+    def _describer(self, given: Sequence[str] | Mapping[str, Encoder]) -> Describer:
         from ..reader.describer import Describer
 
-        given = self._encoders
         encoders = given if isinstance(given, Mapping) else {spec: load_encoder(spec) for spec in given}
         return Describer(encoders, limits=self._limits)
 
     @cached_property
     def language_model(self) -> LanguageModel:
         given = self._language_model
-        return load_language_model(given) if isinstance(given, str) else given
+        return load_language_model(given) if given is None or isinstance(given, str) else given
 
     @cached_property
     def reader(self) -> ImageReader:

@@ -11,7 +11,6 @@ from pydantic import ConfigDict, SkipValidation
 from ...encoders.base import Encoder
 from ...encoders.images import DEFAULT_LIMITS, ImageLimits, ImageSource
 from ..models.base import LanguageModel
-from ..models.registry import DEFAULT_LANGUAGE_MODEL
 from .image_access import ImageAccess
 from .image_store import ImageStore
 from .output_folder import OutputFolder
@@ -39,7 +38,7 @@ class TextlensToolkit(BaseToolkit):
         images: Mapping[str, ImageSource] | None = None,
         output_folder: str | Path | None = None,
         encoders: Sequence[str] | Mapping[str, Encoder] | None = None,
-        language_model: str | LanguageModel = DEFAULT_LANGUAGE_MODEL,
+        language_model: str | LanguageModel | None = None,
         decoder: str | None = None,
         data_urls: bool = True,
         limits: ImageLimits = DEFAULT_LIMITS,

@@ -115,7 +115,7 @@ class RecreateImageInput(BaseModel):
 
 
 class RecreateImage(ImageTool):
-    """An image redrawn from the first encoder's words alone, or a drawing of given words."""
+    """An image redrawn from the words of one encoder alone, or a drawing of given words."""
 
     name: str = "recreate_image"
     description: str = (
@@ -144,7 +144,7 @@ class RecreateImage(ImageTool):
         steps = self.num_inference_steps
         settings: dict[str, Any] = {"guidance_scale": self.guidance_scale, "num_inference_steps": steps, "seed": seed}
         with self.models.lock:
-            words = (text or "") if opened is None else self.descriptions(opened)[0].text
+            words = (text or "") if opened is None else self.descriptions(opened, to_redraw=True)[0].text
             redrawer = self.models.redrawer
             with recoverable():
                 made = Recreation(opened, words, redrawer.draw([words], **settings)[0])

@@ -23,11 +23,11 @@ from ...encoders.coca.captioner import CocaCaptioner
 from ...encoders.decap.decap_encoder import Decap, Strategy
 from ...encoders.decap.memory import SupportMemory
 from ...encoders.decap.memory_build import embed_texts
-from ...encoders.registry import WEIGHTS
 from ...errors import InputError
 from ...metrics.caption_metrics import caption_scores
 from ..captions import CLEAN_STYLES
 from ..facts import KINDS, facts_of, parse_facts, score_texts
+from ..included import FOLDER
 from ..source import SceneData
 from ..world import Scene
 from .tables import markdown
@@ -155,7 +155,7 @@ def _memory_of(decap: Decap) -> SupportMemory:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="A trained DeCap.")] = WEIGHTS / "decap",
+    folder: Annotated[Path, typer.Argument(help="A trained DeCap.")] = FOLDER / "decap",
     clip: Annotated[Path, typer.Option(help="Its CoCa.")] = DEFAULT_CLIP,
     number: Annotated[int, typer.Option(min=10, help="Test scenes.")] = 1000,
     memory: Annotated[int, typer.Option(min=10, help="Captions in the memories built here.")] = 20_000,

@@ -18,8 +18,8 @@ from ...encoders.clip.clip import Clip
 from ...encoders.coca.captioner import CocaCaptioner
 from ...encoders.dediffusion.dediffusion_encoder import Dediffusion
 from ...encoders.redraw.redrawer import GUIDANCE_SCALE, Redrawer
-from ...encoders.registry import WEIGHTS
 from ..facts import Score
+from ..included import FOLDER
 from ..world import Scene
 from . import redrawn
 from .coca_facts import shows_held_out
@@ -31,7 +31,7 @@ from .testbed import scores_by_subset as scored
 FEW = f"1-{MOST_OBJECTS} objects"
 TARGETS = {"background": 0.99, "colour": 0.90, "noun": 0.90, "place": 0.75}  # F1 on scenes of 1-3 objects
 TARGET_REDRAWN = 0.70  # of their objects, with the right noun and colour
-DEFAULT_ENCODER = str(WEIGHTS / "dediffusion")
+DEFAULT_ENCODER = str(FOLDER / "dediffusion")
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ from typing import TypeVar
 import torch
 from PIL import Image
 
-from ...encoders.registry import WEIGHTS
 from ...errors import InputError
 from ..captions import captions
 from ..facts import Score, constant_text_floor, facts_of, score_texts
+from ..included import FOLDER
 from ..rendering import render
 from ..scene import MAX_OBJECTS, scene_at
 from ..world import Scene
 
 SEED = 1  # training uses the train split of seed 0
-DEFAULT_CLIP = WEIGHTS / "coca"
+DEFAULT_CLIP = FOLDER / "coca"
 Keep = Callable[[Scene], bool]
 Item = TypeVar("Item")
 

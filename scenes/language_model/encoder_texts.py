@@ -1,6 +1,6 @@
 """What encoders write about train scenes: made once by a command, then read as contexts of prompts.
 
-    python -m textlens.scenes.language_model.encoder_texts coca decap:FOLDER --number 20000 --out FILE
+    python -m textlens.scenes.language_model.encoder_texts scenes:coca decap:FOLDER --number 20000 --out FILE
 
 One JSON object per line: {"scene": 17, "encoder": "decap", "text": "..."}; the scenes are of the train split, seed 0.
 """
@@ -70,7 +70,7 @@ def encoder_texts(
 
 
 def main(
-    encoder: Annotated[list[str], typer.Argument(help="Encoder specs: coca, decap:FOLDER, dediffusion:FOLDER.")],
+    encoder: Annotated[list[str], typer.Argument(help="Encoder specs: scenes:coca, decap:FOLDER, dediffusion:FOLDER.")],
     out: Annotated[Path, typer.Option(help="The file to write, JSON lines.")],
     number: Annotated[int, typer.Option(min=1, help="How many train scenes.")] = 20_000,
     start: Annotated[int, typer.Option(min=0, help="Number of the first scene.")] = 0,
@@ -81,7 +81,8 @@ def main(
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", encoding="utf-8") as lines:
         for spec in encoder:
-            for row in encoder_texts(load_encoder(spec), spec.partition(":")[0], range(start, start + number)):
+            name = spec.removeprefix("scenes:").partition(":")[0]
+            for row in encoder_texts(load_encoder(spec), name, range(start, start + number)):
                 lines.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

@@ -15,7 +15,7 @@ from textlens.scenes.scene_files import write_scenes
 
 @pytest.fixture(scope="module")
 def clip() -> Clip:
-    return Clip.from_pretrained(WEIGHTS / "coca")
+    return Clip.from_pretrained(WEIGHTS / "scenes" / "coca")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_the_most_like_question(clip: Clip) -> None:
 
 def test_the_reader_asks_with_the_nearest_shots(clip: Clip, pictures: list[str]) -> None:
     shots = [Shot(question="How many things are there?", answer="7", id=path, image=path) for path in pictures[:-1]]
-    reader = ImageReader.from_specs(["coca"])
+    reader = ImageReader.from_specs(["scenes:coca"], "tiny")
     nearest = NearestShots(clip, shots, 1)
     first, last = reader.ask([pictures[0], Path(pictures[-1])], ["Is it red?"] * 2, shots=nearest)
     for answer, path in ((first, pictures[0]), (last, pictures[-1])):

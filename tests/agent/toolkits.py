@@ -22,7 +22,7 @@ SCENE = scene_at(0, "test")
 def tiny_models(folder: Path) -> ToolModels:
     """What the random models write and draw is noise; all of the way to it is real."""
     llama, decoder = tiny_llama(folder / "llama", 2048), tiny_pipeline(folder / "decoder")
-    return ToolModels(["coca"], f"hf:{llama}", str(decoder))
+    return ToolModels(["scenes:coca"], f"hf:{llama}", str(decoder))
 
 
 def tiny_toolkit(models: ToolModels, folder: Path) -> TextlensToolkit:

@@ -17,7 +17,7 @@ MERGES = [("c", "a"), ("ca", "t</w>"), ("s", "u"), ("su", "n</w>"), ("r", "e"), 
 
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIPTokenizer with padding of its own and end-of-text as the highest id, as `weights/coca` has it."""
+    """A CLIPTokenizer with padding of its own and end-of-text as the highest id, as `weights/scenes/coca` has it."""
     alphabet = list(bytes_to_unicode().values())
     words = [*alphabet, *(f"{c}</w>" for c in alphabet), *("".join(pair) for pair in MERGES)]
     vocab = {word: i for i, word in enumerate([*words, "<pad>", "<start>", "<end>"])}

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from .captioned_photos import THINGS, write_shard
 
-CLIP = Path(textlens.__file__).parent / "weights" / "coca"
+CLIP = Path(textlens.__file__).parent / "weights" / "scenes" / "coca"
 
 
 @pytest.fixture(autouse=True)
@@ -66,15 +66,19 @@ def test_figures_order_human_and_floors(source):
 
 
 def test_variants_of_decap_share_its_weights():
-    loaded = load_variants(["decap", "decap@clipre", "decap@vd"])
+    loaded = load_variants(["scenes:decap", "scenes:decap@clipre", "scenes:decap@vd"])
     assert [encoder.config.strategy for encoder in loaded.values()] == ["pd", "clipre", "vd"]
-    assert loaded["decap@vd"].decoder is loaded["decap"].decoder
+    assert loaded["scenes:decap@vd"].decoder is loaded["scenes:decap"].decoder
     assert loaded["decap@vd"].spec == "decap@vd"
 
 
 @pytest.mark.parametrize(
     ("specs", "message"),
-    [(["coca", "coca"], "given twice"), (["coca@vd"], "strategy of DeCap"), (["decap@best"], "unknown encoder")],
+    [
+        (["scenes:coca", "scenes:coca"], "given twice"),
+        (["scenes:coca@vd"], "strategy of DeCap"),
+        (["decap@best"], "unknown encoder"),
+    ],
 )
 def test_wrong_variants(specs, message):
     with pytest.raises(InputError, match=message):
@@ -90,10 +94,10 @@ def run(main, *arguments):
 
 
 def test_the_command(source, tmp_path):
-    options = ("--encoder", "decap", "--encoder", "decap@clipre", "--clip", str(CLIP), "--no-meteor")
+    options = ("--encoder", "scenes:decap", "--encoder", "scenes:decap@clipre", "--clip", str(CLIP), "--no-meteor")
     arguments = (source, *options, "--limit", "4", "--cache", str(tmp_path / "words"))
     made = json.loads(run(image_captioning.main, *arguments, "--json"))
-    assert list(made["rows"]) == ["decap", "decap@clipre", OTHER, CONSTANT, HUMAN]
+    assert list(made["rows"]) == ["scenes:decap", "scenes:decap@clipre", OTHER, CONSTANT, HUMAN]
     assert made["photos"] == 4
     table = run(image_captioning.main, *arguments)
     line = next(line for line in table.splitlines() if line.startswith(f"| {HUMAN} "))

@@ -14,4 +14,4 @@ MODEL = {
     "text_cfg": TOWER | {"hf_tokenizer_name": "local", "pad_id": 1917, "eos_id": 1919, "output_tokens": True},
     "multimodal_cfg": TOWER | {"attn_pooler_heads": 2},
 }  # fmt: skip
-TOKENIZER = str(files("textlens.weights") / "coca")
+TOKENIZER = str(files("textlens.weights") / "scenes" / "coca")

@@ -121,7 +121,7 @@ def test_a_failed_question_is_told_and_forgotten(talk):
 
 
 def test_a_wrong_set_up_of_a_tool_ends_the_question_with_its_error(talk, toolkit):
-    toolkit.models = ToolModels(["coca"], "hf:/nowhere")
+    toolkit.models = ToolModels(["scenes:coca"], "hf:/nowhere")
     asks = call("ask_image", image="image-1", question="what?")
     conversation, _, shown = talk(asks, AIMessage("Yes."))
     assert conversation.hold(["What?", "Really?"]) == (1, 2)
@@ -151,7 +151,7 @@ def test_text_of_models_cannot_steer_the_terminal(talk):
 
 
 def chatted(image: str, llm: str, *questions: str, **settings) -> tuple[int, int]:
-    return chat([image], llm, questions, encoders=["coca"], **settings)
+    return chat([image], llm, questions, encoders=["scenes:coca"], **settings)
 
 
 def test_over_http_the_answer_streams_with_our_key_alone(image, capsys, monkeypatch):

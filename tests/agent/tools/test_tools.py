@@ -74,7 +74,7 @@ def test_describe(tools, reference):
     message = used(tools["describe_image"], image=reference)
     assert message.status == "success"
     (words,) = message.artifact["descriptions"]
-    assert message.text == f'coca: "{words["text"]}"'
+    assert message.text == f'scenes:coca: "{words["text"]}"'
     assert SCENE.background in words["text"]
     assert message.artifact["image"] == reference
 

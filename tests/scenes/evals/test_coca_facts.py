@@ -13,13 +13,13 @@ from textlens.scenes.scene import scene_at
 
 @pytest.fixture(scope="module")
 def clip():
-    return Clip.from_pretrained(WEIGHTS / "coca")
+    return Clip.from_pretrained(WEIGHTS / "scenes" / "coca")
 
 
 def test_folder_is_small_and_says_how_it_was_made():
-    files = list((WEIGHTS / "coca").iterdir())
+    files = list((WEIGHTS / "scenes" / "coca").iterdir())
     assert sum(path.stat().st_size for path in files) <= 8_000_000
-    record = json.loads((WEIGHTS / "coca" / "training.json").read_text())
+    record = json.loads((WEIGHTS / "scenes" / "coca" / "training.json").read_text())
     assert record["recipe"] == "coca"
     assert record["steps"] == record["settings"]["loop"]["steps"]
 

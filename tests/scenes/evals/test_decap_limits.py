@@ -22,7 +22,7 @@ def test_a_probe_reads_all_that_is_told_and_nothing_from_noise() -> None:
 
 
 def test_every_kind_of_embedding_has_its_row() -> None:
-    rows = limits(Clip.from_pretrained(WEIGHTS / "coca"), TRAIN, TEST[:40], memory_size=100)
+    rows = limits(Clip.from_pretrained(WEIGHTS / "scenes" / "coca"), TRAIN, TEST[:40], memory_size=100)
     assert len(rows) == 3 + len(TEMPERATURES)
     assert all(0 <= share <= 1 for row in rows.values() for share in row.values())
     assert rows["a caption's own embedding"]["1"] > rows["an image's embedding, probe trained on captions"]["1"]

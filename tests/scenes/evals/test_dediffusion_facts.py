@@ -37,7 +37,7 @@ QUERIES = 6
 
 @pytest.fixture(scope="module")
 def clip() -> Clip:
-    return Clip.from_pretrained(WEIGHTS / "coca")
+    return Clip.from_pretrained(WEIGHTS / "scenes" / "coca")
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +320,7 @@ def test_arguments_that_mean_nothing() -> None:
     with pytest.raises(InputError, match="numbers with commas"):
         reconstruction.numbers("1,two", int)
     assert named_folders(["a=b=c"]) == {"a": "b=c"}
-    for bad in ("weights/dediffusion", "=weights", "name="):
+    for bad in ("weights/scenes/dediffusion", "=weights", "name="):
         with pytest.raises(InputError, match="expected NAME=FOLDER"):
             named_folders(["a=b", bad])
 

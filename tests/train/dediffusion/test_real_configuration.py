@@ -42,7 +42,7 @@ SCHEDULE = {
 
 
 def save_stable_diffusion_2(folder):
-    tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "coca", model_max_length=77)
+    tokenizer = CLIPTokenizer.from_pretrained(WEIGHTS / "scenes" / "coca", model_max_length=77)
     tokenizer.pad_token = "!"  # as in Stable Diffusion 2
     text = CLIPTextConfig(
         vocab_size=1920, hidden_size=32, intermediate_size=128, num_hidden_layers=3, num_attention_heads=2,

@@ -22,7 +22,7 @@ LOOP = {"steps": 3, "batch_size": 4, "learning_rate": 1e-2, "num_workers": 0, "s
 
 
 def save_clip(model, folder):
-    """Random weights; the tokenizer of `weights/coca`, which takes seconds to build anew."""
+    """Random weights; the tokenizer of `weights/scenes/coca`, which takes seconds to build anew."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        Clip.from_config(model, tokenizer_folder=WEIGHTS / "coca").save_pretrained(folder)
+        Clip.from_config(model, tokenizer_folder=WEIGHTS / "scenes" / "coca").save_pretrained(folder)

@@ -58,7 +58,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("parts")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        clip = Clip.from_config(MODEL, tokenizer_folder=Path(str(files("textlens.weights") / "coca")))
+        clip = Clip.from_config(MODEL, tokenizer_folder=Path(str(files("textlens.weights") / "scenes" / "coca")))
     with torch.no_grad():
         clip.model.text.token_embedding.weight.mul_(50)  # else all random texts are nearly alike
     clip.save_pretrained(folder / "clip")

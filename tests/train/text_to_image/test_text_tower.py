@@ -21,7 +21,7 @@ MODEL = {
     "text_cfg": TOWER | {"hf_tokenizer_name": "local", "pad_id": 1917, "eos_id": 1919, "output_tokens": True},
     "multimodal_cfg": TOWER | {"layers": 1},
 }  # fmt: skip
-COCA = Path(str(files("textlens.weights") / "coca"))
+COCA = Path(str(files("textlens.weights") / "scenes" / "coca"))
 TEXTS = ("a red sun", "", "Two blue cats, on a white background!", "Naïve zebra 42", "red " * 40)
 
 
