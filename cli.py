@@ -85,6 +85,7 @@ def describe(
         else describe_stream(names, encoders, batch_size=batch_size, limits=limits, allow_network=allow_network)
     )
     failed = total = 0
+    notes: list[str | None] = []
     with progress_bar("descriptions") as bar:
         task = bar.add_task("describing", total=len(names) * len(encoders), note="")
         for row in rows:
@@ -97,6 +98,9 @@ def describe(
                 typer.echo(f"error: {row.error}", err=True)
             else:
                 typer.echo(_line(row.image, row.encoder, row.description.text, len(names), len(encoders)))
+                if row.description.note:
+                    notes.append(_line(row.image, row.encoder, row.description.note, len(names), len(encoders)))
+    _notes(notes)
     _exit_for(failed, total)
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/captioning.py [--model coca_ViT-B-32] [--batch-sizes 1 8 32] [--max-tokens 20] [--json]
 
-Random weights for an open_clip architecture name, a folder's own weights for a folder; `weights/scenes/coca` is added where
-it exists. All ways must write the same tokens, else the exit code is 1. open_clip's `generate` joins in where it runs.
+Random weights for an open_clip architecture name, a folder's own weights for a folder; `weights/scenes/coca` is
+added where it exists. All ways must write the same tokens, else the exit code is 1. open_clip's `generate` joins in
+where it runs.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python benchmarks/cold_ask.py LANGUAGE_MODEL_FOLDER IMAGE QUESTION
 
-The stages are what `textlens ask` goes through with the made world's encoders and the default shots. At the end ImageReader asks the
-same once more, all loaded: `same` tells whether its prompt and words are those of the stages, `again_s` its seconds.
+The stages are what `textlens ask` goes through with the made world's encoders and the default shots. At the end
+ImageReader asks the same once more, all loaded: `same` tells whether its prompt and words are those of the stages,
+`again_s` its seconds.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ class Description:
     tokens: tuple[str, ...]  # the words or word pieces of `text`, without special tokens
     encoder: str  # spec of the encoder, such as "coca"
     scores: Mapping[str, float] = field(default_factory=dict)  # such as {"log_probability": -3.2}
+    note: str | None = None  # for the user: a warning that the text may be wrong; language models do not see it
 
 
 class Encoder(Protocol):

@@ -27,9 +27,11 @@ class Result:
     error: str | None
 
     def as_json(self) -> dict[str, Any]:
-        """The line of `textlens describe --json`: image, encoder, text, tokens, error (null on success)."""
-        text, tokens = (self.description.text, list(self.description.tokens)) if self.description else (None, None)
-        return {"image": self.image, "encoder": self.encoder, "text": text, "tokens": tokens, "error": self.error}
+        """The line of `textlens describe --json`: image, encoder, text, tokens, note, error (null on success)."""
+        one = self.description
+        words = {"text": one.text, "tokens": list(one.tokens)} if one else {"text": None, "tokens": None}
+        named = {"image": self.image, "encoder": self.encoder, **words}
+        return {**named, "note": one.note if one else None, "error": self.error}
 
 
 def describe_stream(

@@ -62,12 +62,13 @@ def save_config(config: Any, folder: Path) -> None:
     write_text(json.dumps(asdict(config), indent=1) + "\n", folder / CONFIG_NAME)
 
 
-def read_config(config_class: type[Config], folder: Path, kind: str) -> Config:
-    """Read what `save_config` wrote, by this or an older version: fields with defaults may be missing.
+def read_config(config_class: type[Config], folder: Path, kind: str, name: str = CONFIG_NAME) -> Config:
+    """Read what `save_config` wrote, by this or an older version: fields with defaults may be missing. name: of the
+    file.
 
     Raises `InputError` for unknown keys, missing fields without a default, and values of a wrong type.
     """
-    path = folder / CONFIG_NAME
+    path = folder / name
     saved = read_json(path, kind)
     known = {field.name: field for field in fields(config_class)}  # type: ignore[arg-type]
     needed = [name for name, field in known.items() if field.default is field.default_factory is MISSING]

@@ -56,7 +56,7 @@ def test_describe_json_has_one_line_per_image_and_encoder(pictures):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [Path(line["image"]).name for line in lines] == ["0.png", "1.png", "2.png"]
     for line in lines:
-        assert list(line) == ["image", "encoder", "text", "tokens", "error"]
+        assert list(line) == ["image", "encoder", "text", "tokens", "note", "error"]
         assert line["error"] is None
         assert line["encoder"] == "scenes:coca"
         assert line["text"]

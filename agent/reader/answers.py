@@ -22,7 +22,7 @@ class Answer:
     completion: Completion | None
     llm: str  # the model's spec
     error: str | None
-    note: str | None = None  # dropped shots, an answer that was cut off
+    note: str | None = None  # dropped shots, an answer that was cut off, an encoder that is unsure
 
     def as_json(self) -> dict[str, Any]:
         """The line of `textlens ask --json`."""
@@ -39,6 +39,7 @@ class Answer:
             "completion": self.completion and self.completion.as_json(),
             "llm": self.llm,
             "error": self.error,
+            "note": self.note,
         }
 
 

@@ -152,7 +152,9 @@ class ImageReader:
         for i, (one, question) in enumerate(zip(described, questions, strict=True)):
             made = readings.get(i) or Reading(None, None, None, errors[i])
             evidence = (one.descriptions, made.prompt, made.completion, self.language_model.spec)
-            answers.append(Answer(one.name, question, made.answer, *evidence, made.error, made.note))
+            notes = [made.note, *(description.note for description in one.descriptions)]
+            note = "; ".join(dict.fromkeys(filter(None, notes))) or None
+            answers.append(Answer(one.name, question, made.answer, *evidence, made.error, note))
         return answers
 
     def _with_contexts(self, lists: Sequence[Sequence[Shot]]) -> list[list[Shot]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from PIL.Image import Image
@@ -12,14 +14,27 @@ from ...errors import InputError, check_range
 from ..base import Description
 from ..clip.clip import Clip
 from ..decoding import Hypothesis, Search, search
+from ..saved_models import read_config
 from .coca_decoder import CachedCoca, check_cacheable
+
+SETTINGS_NAME = "captioner.json"
+UNSURE = "the captioner is unsure: this image may be unlike those that it was trained on"
+
+
+@dataclass(frozen=True)
+class CaptionerSettings:
+    """How the captions of a trained CoCa are decoded, see `CocaCaptioner`."""
+
+    num_beams: int = 1
+    note_below: float | None = None
 
 
 class CocaCaptioner:
     """An `Encoder` that captions images with a CoCa. Scores: "log_probability", summed over tokens and end token.
 
     max_tokens: new tokens at most, end token included; by default the context length less the start token.
-    min_tokens: words before a caption may end. num_beams: 1 is greedy, more is beam search.
+    min_tokens: words before a caption may end. num_beams: 1 is greedy, more is beam search. note_below: captions of a
+    lower "confidence", the mean log probability of a token, get a note; None for no notes.
     """
 
     def __init__(
@@ -30,6 +45,7 @@ class CocaCaptioner:
         min_tokens: int = 0,
         num_beams: int = 1,
         batch_size: int = 32,
+        note_below: float | None = None,
         spec: str = "coca",
     ) -> None:
         check_cacheable(clip.model)
@@ -45,13 +61,18 @@ class CocaCaptioner:
         ends = (clip.eos_id,) if clip.pad_id in (None, clip.eos_id) else (clip.eos_id, clip.pad_id)
         self.search = Search(clip.bos_id, ends, max_tokens, min_tokens, num_beams)
         self.clip, self.batch_size, self.spec = clip, batch_size, spec
+        self.note_below = note_below
 
     @classmethod
     def from_pretrained(
         cls, checkpoint: str, *, device: str | torch.device = "cpu", spec: str = "coca"
     ) -> CocaCaptioner:
-        """Load any CoCa that `Clip.from_pretrained` reads."""
-        return cls(Clip.from_pretrained(checkpoint, device=device), spec=spec)
+        """Load any CoCa that `Clip.from_pretrained` reads. A folder may hold `SETTINGS_NAME`, a `CaptionerSettings`."""
+        folder = Path(checkpoint)
+        settings = CaptionerSettings()
+        if (folder / SETTINGS_NAME).is_file():
+            settings = read_config(CaptionerSettings, folder, "CoCa captioner", SETTINGS_NAME)
+        return cls(Clip.from_pretrained(checkpoint, device=device), spec=spec, **asdict(settings))
 
     def describe(self, images: Sequence[Image]) -> list[Description]:
         """Caption RGB images of any size, in order."""
@@ -76,5 +97,7 @@ class CocaCaptioner:
         return search(decoder, len(image_tokens), settings, image_tokens.device)
 
     def _description(self, text: Hypothesis) -> Description:
-        scores = {"log_probability": text.log_probability}
-        return Description(self.clip.decode(text.ids), self.clip.pieces(text.ids), self.spec, scores)
+        confidence = text.log_probability / (len(text.ids) + 1)  # the end is a token too
+        scores = {"log_probability": text.log_probability, "confidence": confidence}
+        note = UNSURE if self.note_below is not None and confidence < self.note_below else None
+        return Description(self.clip.decode(text.ids), self.clip.pieces(text.ids), self.spec, scores, note)

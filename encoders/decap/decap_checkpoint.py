@@ -40,6 +40,7 @@ class DecapConfig:
     video_temperature: float = 1 / 150  # of the projection, for videos
     top_k: int | None = None  # project onto the k nearest entries alone
     num_beams: int = 1
+    note_below: float | None = None  # captions of images less similar to their projection get a note; None: no notes
 
     def __post_init__(self) -> None:
         if self.strategy not in get_args(Strategy):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Decap", "DecapConfig", "Strategy"]
 
+UNLIKE = "no caption in the memory is like this image: what is written may be wrong"
 TOKENIZER = "tokenizer"  # folder of the decoder's own tokenizer, if it has one
 
 
@@ -40,7 +41,8 @@ TOKENIZER = "tokenizer"  # folder of the decoder's own tokenizer, if it has one
 class Decap:
     """An `Encoder`. Raises `InputError` unless clip, decoder and memory share one space.
 
-    Scores: "log_probability"; "discarded_mass" of a top-k projection, or "similarity" of the nearest entry.
+    Scores: "log_probability"; "discarded_mass" of a top-k projection; "similarity", a cosine: of the image and its
+    projection, or the nearest entry.
     """
 
     config: DecapConfig
@@ -116,8 +118,12 @@ class Decap:
         memory = self._need_memory(strategy)
         if strategy == "pd":
             result = memory.project(queries, temperature, top_k=self.config.top_k)
-            keep = self.config.top_k is not None
-            return result.embeddings, [{"discarded_mass": m} if keep else {} for m in result.discarded_mass.tolist()]
+            similarities = (queries.to(result.embeddings.device) * result.embeddings).sum(-1).tolist()
+            scores = [{"similarity": similarity} for similarity in similarities]
+            if self.config.top_k is not None:
+                for one, mass in zip(scores, result.discarded_mass.tolist(), strict=True):
+                    one["discarded_mass"] = mass
+            return result.embeddings, scores
         found = memory.nearest(queries)
         entries = memory.embeddings[found.indices[:, 0]].float()
         return entries, [{"similarity": similarity} for similarity in found.similarities[:, 0].tolist()]
@@ -135,7 +141,8 @@ class Decap:
         ids = [i for i in written.ids if i < self.config.num_tokens]
         all_scores = {"log_probability": written.log_probability, **scores}
         words: CaptionText | CaptionSpace = self.text or self.clip
-        return Description(words.decode(ids), words.pieces(ids), self.spec, all_scores)
+        low = self.config.note_below is not None and scores.get("similarity", 1.0) < self.config.note_below
+        return Description(words.decode(ids), words.pieces(ids), self.spec, all_scores, UNLIKE if low else None)
 
     def _need_memory(self, strategy: str) -> SupportMemory:
         if strategy not in get_args(Strategy):

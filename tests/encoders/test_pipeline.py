@@ -86,6 +86,7 @@ def test_json_lines_keep_the_contract(files: list[Path]) -> None:
         "encoder": "sizes",
         "text": "10 x 8",
         "tokens": ["10", "8"],
+        "note": None,
         "error": None,
     }
     assert list(bad.as_json()) == list(good.as_json())
