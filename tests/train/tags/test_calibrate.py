@@ -101,16 +101,16 @@ def test_the_classifier_of_a_checkpoint(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "net.safetensors")
     torch.save(tensors, tmp_path / "net.pth")
     for name in ("net.pth", "net.safetensors"):
-        found = read_classifier(tmp_path / name, 8, 10)
+        found = read_classifier(str(tmp_path / name), 8, 10)
         assert torch.equal(found.weight, tensors["fc.weight"])
         assert torch.equal(found.bias, tensors["fc.bias"])
     with pytest.raises(InputError, match=r"net.pth holds 0 tensors of shape \(1000, 1280\)"):
-        read_classifier(tmp_path / "net.pth", 1280, 1000)
+        read_classifier(str(tmp_path / "net.pth"), 1280, 1000)
     (tmp_path / "bad.pth").write_bytes(b"no checkpoint")
     with pytest.raises(InputError, match=r"bad.pth cannot be read"):
-        read_classifier(tmp_path / "bad.pth", 8, 10)
+        read_classifier(str(tmp_path / "bad.pth"), 8, 10)
     with pytest.raises(InputError, match=r"none.pth cannot be read"):
-        read_classifier(tmp_path / "none.pth", 8, 10)
+        read_classifier(str(tmp_path / "none.pth"), 8, 10)
 
 
 def test_labels_are_the_names_of_the_subfolders(photos: Path) -> None:
