@@ -64,6 +64,7 @@ class CocaConfig:
     contrastive_weight: NonNegative = 1.0
     word_weight: NonNegative = 0.0  # of the word classifier's loss; 0 leaves it out
     label_smoothing: Share = 0.0  # of the captioning loss
+    dropout: Share = 0.0  # of what each block of the text tower and of the decoder adds, which open_clip has not
     validation_images: Count = 256
 
     def __post_init__(self) -> None:
@@ -124,6 +125,7 @@ class CocaRecipe(Recipe):
             raise InputError(f"{self.clip.name} is no CoCa; expected a model_cfg with multimodal_cfg")
         self.source.image_size = self.clip.image_size[0]
         self._features = self._share_tower(cache / "features")
+        add_dropout(self.clip.model, config.dropout)
         self.model: nn.Module = CocaObjective(self.clip.model, self._new_classifier())
         self.pad_id: int = self.clip.model.pad_id
         self._special_ids = [id_ for id_ in (self.clip.bos_id, self.clip.eos_id, self.pad_id) if id_ is not None]
@@ -273,6 +275,15 @@ class CocaRecipe(Recipe):
     def save(self, folder: Path) -> None:
         """An open_clip folder, in bf16."""
         self.clip.save_pretrained(folder, dtype=torch.bfloat16)
+
+
+def add_dropout(coca: Any, share: float) -> None:
+    """Drop out a share of what each attention and each MLP of the text blocks adds, in training."""
+    blocks = [*coca.text.transformer.resblocks, *coca.text_decoder.resblocks, *coca.text_decoder.cross_attn]
+    for block in blocks if share else ():
+        for name in ("ls_1", "ls_2"):
+            if isinstance(getattr(block, name), nn.Identity):  # layer scale, which few models have, keeps its place
+                setattr(block, name, nn.Dropout(share))
 
 
 def words_in(ids: Tensor, vocabulary: int, left_out: Sequence[int]) -> Tensor:
