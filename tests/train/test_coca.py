@@ -237,3 +237,15 @@ def test_words_loss_counts_each_word_once_rare_ones_most_and_special_tokens_not(
     both = torch.stack([logits, even])  # of images and of texts
     expected = (words_loss(logits, ids, rarity, [0, 1]) + words_loss(even, ids, rarity, [0, 1])) / 2
     assert words_loss(both, ids, rarity, [0, 1]).item() == pytest.approx(expected.item())
+
+
+def test_dropout_changes_training_alone_and_no_names(recipe):
+    dropped = build(replace(CONFIG, dropout=0.5))
+    dropped.clip.model.load_state_dict(recipe.clip.model.state_dict())
+    batch = recipe.batch(range(4), 0)
+    arguments = [batch[name] for name in ("pixels", "text", "captioned")]
+    with torch.no_grad():
+        same, other = dropped.model.eval()(*arguments)[2], dropped.model.train()(*arguments)[2]
+        expected = recipe.model.eval()(*arguments)[2]
+    torch.testing.assert_close(same, expected)
+    assert (other - expected).abs().max() > 0.01
