@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import cast, get_args
 
 from ..encoders.base import Encoder
 from ..encoders.decap.decap_checkpoint import Strategy
@@ -37,4 +37,4 @@ def _variant(spec: str, loaded: dict[str, Encoder], device: str | None) -> Encod
         return encoder
     if not isinstance(encoder, Decap):
         raise InputError(f"{spec!r} names a strategy of DeCap, but {base!r} is none; leave out @{strategy}")
-    return replace(encoder, config=replace(encoder.config, strategy=strategy), spec=spec)
+    return replace(encoder, config=replace(encoder.config, strategy=cast(Strategy, strategy)), spec=spec)
