@@ -12,7 +12,7 @@ from .engine.run import run_file
 
 _OWN = {
     "autoencoder": "textlens.train.text_to_image.autoencoder:AutoencoderRecipe",
-    "clip": "textlens.train.clip:ClipRecipe",
+    "clip": "textlens.train.clip_training:ClipRecipe",
     "coca": "textlens.train.coca:CocaRecipe",
     "decap": "textlens.train.decap:DecapRecipe",
     "dediffusion": "textlens.train.dediffusion.dediffusion:DediffusionRecipe",

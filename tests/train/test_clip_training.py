@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from textlens.encoders.clip.clip import Clip
 from textlens.encoders.coca.captioner import CocaCaptioner
 from textlens.errors import InputError
-from textlens.train.clip import ClipConfig, ClipRecipe
+from textlens.train.clip_training import ClipConfig, ClipRecipe
 from textlens.train.coca import CocaConfig, CocaRecipe
 from textlens.train.engine.loop import LoopConfig
 from textlens.train.engine.run import run
