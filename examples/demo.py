@@ -5,6 +5,7 @@ again from the words alone.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from PIL import Image
@@ -34,40 +35,43 @@ OUT = Path("demo")
 
 def main() -> None:
     OUT.mkdir(exist_ok=True)
-    photographs()
-    made_world()
+    pictures = [photographs(), made_world()]
+    sheet(pictures, columns=1).save(OUT / "demo.png")
 
 
-def photographs() -> None:
-    """Describe the example photographs, ask a question about each, and show both in one picture."""
+def photographs() -> Image.Image:
+    """Describe the example photographs and ask a question about each -> both in one picture."""
     paths = [str(PHOTOS / name) for name in QUESTIONS]
     images = [load_image(path) for path in paths]
     words = {spec: [one.text for one in load_encoder(spec).describe(images)] for spec in DEFAULT_ENCODERS}
     for number, path in enumerate(paths):
-        print(f"{path}: {'; '.join(texts[number] for texts in words.values() if texts[number])}")
+        print(f"{os.path.relpath(path)}: {'; '.join(texts[number] for texts in words.values() if texts[number])}")
     answers = ImageReader.from_specs().ask(paths, [question for question, _ in QUESTIONS.values()])
     print("\nasked of Gemma 3 270M, a language model that reads nothing but the words above (the truth beside):")
     cards = []
     for number, (path, answer, (question, truth)) in enumerate(zip(paths, answers, QUESTIONS.values(), strict=True)):
-        print(f"{path}: {question} {answer.answer} ({truth})")
+        print(f"{os.path.relpath(path)}: {question} {answer.answer} ({truth})")
         shown = {spec: texts[number] for spec, texts in words.items()}
         cards.append(card(images[number], Path(path).name, {**shown, question: str(answer.answer)}))
-    sheet(cards).save(OUT / "photos.png")
+    picture = sheet(cards)
+    picture.save(OUT / "photos.png")
     print(f"photographs, their words, questions and answers in one picture: {OUT / 'photos.png'}")
+    return picture
 
 
-def made_world() -> None:
-    """Describe scenes, draw them again from the words, and ask a question about each."""
+def made_world() -> Image.Image:
+    """Describe scenes, draw them again from the words, and ask a question about each -> image, words and drawing."""
     images = [Image.fromarray(render(scene_at(index, "test"), 64)) for index in EXAMPLES]
     texts = [description.text for description in load_encoder(REDRAW_ENCODER).describe(images)]
     paths = [OUT / f"scene-{index:02d}.png" for index in EXAMPLES]
     print("\nthe made world, whose text-to-image model is included:")
     for path, image, text in zip(paths, images, texts, strict=True):
         image.save(path)
-        print(f"{path}: {text}")
+        print(f"{os.path.relpath(path)}: {text}")
     drawn = Redrawer.from_pretrained().draw(texts)
     pictures = [comparison(*row) for row in zip(images, texts, drawn, strict=True)]
-    sheet(pictures).save(OUT / "recreate.png")
+    picture = sheet(pictures)
+    picture.save(OUT / "recreate.png")
     print(f"image | words that “{REDRAW_ENCODER}” writes | what the words alone give back: {OUT / 'recreate.png'}")
 
     print(f"\nasked of the small language model, which reads the words of {' and '.join(SCENE_ENCODERS)}:")
@@ -75,7 +79,8 @@ def made_world() -> None:
     reader = ImageReader.from_specs(SCENE_ENCODERS, "tiny")
     answers = reader.ask([str(path) for path in paths], [one.question for one in asked])
     for path, one, answer in zip(paths, asked, answers, strict=True):
-        print(f"{path}: {one.question} {answer.answer} ({one.answer})")
+        print(f"{os.path.relpath(path)}: {one.question} {answer.answer} ({one.answer})")
+    return picture
 
 
 def question_of(index: int, kind: str) -> Question:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -218,7 +218,9 @@ class DecapRecipe(Recipe):
         self.image_embeddings = self.clip.embed_images(images).cpu()  # (I, D)
         texts = [one_line(sample.text) for sample in samples]
         captions = [tuple(filter(None, map(one_line, sample.texts))) for sample in samples]
-        self.held_out = [replace(one, image=None, texts=own) for one, own in zip(samples, captions, strict=True)]
+        self.held_out = [  # without images, and with no blank caption
+            Sample(one.key, one.row, None, one.text, own, one.style) for one, own in zip(samples, captions, strict=True)
+        ]
         self.held_out_embeddings = self.clip.embed_texts(texts).float().cpu()  # (M, D)
         self.held_out_ids = padded(*caption_ids(texts, self.text, self.config.max_tokens))
 

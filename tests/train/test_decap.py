@@ -16,6 +16,7 @@ from textlens.errors import InputError
 from textlens.scenes.source import SceneData
 from textlens.train.data.base import DataSource, Sample
 from textlens.train.data.caption_ids import IGNORED, caption_ids, check_max_tokens, padded, shortened
+from textlens.train.data.files import FileData
 from textlens.train.data.text_embeddings import cached_embeddings, fingerprint
 from textlens.train.decap import DecapRecipe, DecapTraining
 from textlens.train.engine.run import run, run_file
@@ -404,3 +405,32 @@ def test_data_that_leaves_too_little(make: Make, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(PhotoSource, "held_out", lambda self, number: [])
     with pytest.raises(InputError, match="beside 0 held-out items"):
         make()
+
+
+def test_held_out_photographs_may_lie_in_files_beside_a_text_file(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "captions.txt").write_text("a red cat\na cat on the sun\nred sun\n")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rows = []
+    for number, sample in enumerate(PhotoSource(True).held_out(3)):
+        sample.image.save(photos / f"{number}.png")
+        rows.append(json.dumps({"file_name": f"{number}.png", "text": sample.text}))
+    (photos / "metadata.jsonl").write_text("\n".join(rows))
+    recipe = make(data=FileData(f"texts:{tmp_path / 'captions.txt'}", held_out=f"imagefolder:{photos}"))
+    assert len(recipe.captions) == 3
+    assert "image_cider_d" in recipe.evaluate(recipe.model.eval())
+
+
+def test_a_tokenizer_learnt_from_the_captions_comes_along(make: Make, clip: Clip, tmp_path: Path) -> None:
+    recipe = make(vocabulary=600)
+    assert recipe.decap.num_tokens == 600
+    recipe.save(tmp_path / "decap")
+    loaded = Decap.from_pretrained(tmp_path / "decap", clip=clip)
+    texts = recipe.captions[:3]
+    ids, lengths = caption_ids(texts, loaded.text, 10)
+    assert [loaded.text.decode(row[:length]) for row, length in zip(ids, lengths, strict=True)] == texts
+    images = [sample.image for sample in PhotoSource(True).held_out(2)]
+    written = [
+        one.text for one in Decap(recipe.decap, clip, recipe.decoder, recipe.memory, recipe.text).describe(images)
+    ]
+    assert [one.text for one in loaded.describe(images)] == written
