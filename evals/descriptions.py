@@ -94,7 +94,7 @@ def fingerprint(encoder: Encoder) -> str:
     for name in ("config", "search"):
         digest.update(repr(getattr(encoder, name, None)).encode())
     for tensor in _tensors(encoder, depth=3):
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -170,7 +170,7 @@ def test_ask_prints_one_line_of_json_per_question(pictures, llm):
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.exit_code == (0 if all(line["error"] is None for line in lines) else 1 + (not any_answer(lines)))
     assert [line["question"] for line in lines] == ["what colour?", "how many?", "where?"]
-    keys = ["image", "question", "answer", "descriptions", "prompt", "completion", "llm", "error"]
+    keys = ["image", "question", "answer", "descriptions", "prompt", "completion", "llm", "error", "note"]
     for line in lines:
         assert list(line) == keys
         assert (line["image"], line["llm"]) == (image, llm)
@@ -194,7 +194,7 @@ def test_ask_and_classify_exit_as_describe_does_for_images_that_are_none(picture
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.exit_code == 1
     assert [Path(line["image"]).name for line in lines] == ["0.png", "1.png", "2.png"]
-    assert list(lines[0]) == ["image", "label", "descriptions", "prompt", "completion", "llm", "error"]
+    assert list(lines[0]) == ["image", "label", "descriptions", "prompt", "completion", "llm", "error", "note"]
     assert {lines[0]["label"], lines[2]["label"]} <= {"day", "night"}
     assert lines[1]["label"] is None
 

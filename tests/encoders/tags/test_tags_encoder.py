@@ -147,7 +147,9 @@ def test_the_included_tags_are_those_of_the_package() -> None:
     pictures = images(2, size=(300, 200))
     with torch.no_grad():
         expected = network(tags.clip.pixels(pictures))
-    torch.testing.assert_close(tags.logits(pictures), expected, atol=0.02, rtol=0.01)
+    # The trunk is fp16 on disk, and runs in bf16 where the CPU has it.
+    torch.testing.assert_close(tags.logits(pictures), expected, atol=0.3, rtol=0)
+    assert torch.corrcoef(torch.stack([tags.logits(pictures).flatten(), expected.flatten()]))[0, 1] > 0.999
 
 
 @pytest.mark.skipif(not (WEIGHTS / "photo-clip").is_dir(), reason="weights/photo-clip is not there")
