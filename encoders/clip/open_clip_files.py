@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict
@@ -25,7 +24,7 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from torch import nn
 
 from ...errors import InputError
-from ..saved_models import read_json, save_weights, shortened, write_text
+from ..saved_models import read_json, relative_name, save_weights, shortened, write_text
 from .parts import transformers_source
 from .timm_tokens import GRID, TimmTokens
 
@@ -95,7 +94,7 @@ def save_folder(
     (weights_from: see `parts`)."""
     config = {"model_cfg": dict(model_cfg), "preprocess_cfg": asdict(preprocess_of(model))}
     if weights_from:
-        config["weights_from"] = {place: _relative(source, folder) for place, source in weights_from.items()}
+        config["weights_from"] = {place: relative_name(source, folder) for place, source in weights_from.items()}
     write_text(json.dumps(config, indent=2) + "\n", folder / CLIP_CONFIG_NAME)
     text: Any = getattr(model, "text", None)
     if isinstance(text, HFTextEncoder):
@@ -103,14 +102,6 @@ def save_folder(
     places = tuple(f"{place}." for place in weights_from)
     own = {name: tensor for name, tensor in model.state_dict().items() if not (places and name.startswith(places))}
     save_weights(own, folder / WEIGHTS_NAME, dtype)
-
-
-def _relative(source: str, folder: Path) -> str:
-    """A folder by its path relative to `folder`, beginning with "."; a hub id as it is."""
-    if not Path(source).is_absolute():
-        return source
-    relative = os.path.relpath(source, folder.resolve())
-    return relative if relative.startswith(".") else f"./{relative}"
 
 
 def _text_config(name: str, folder: Path | None) -> str:

