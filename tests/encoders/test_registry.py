@@ -19,7 +19,5 @@ def test_every_entry_leads_to_an_encoder(name: str) -> None:
 
 @pytest.mark.parametrize("spec", ["cocoa", "", "cocoa:folder", "hf", "hf:"])
 def test_unknown_names_list_the_valid_ones(spec: str) -> None:
-    with pytest.raises(
-        InputError, match=r"unknown encoder .*coca, .*decap, .*dediffusion:HUB.*hf:HUB.*scenes:NAME"
-    ):
+    with pytest.raises(InputError, match=r"unknown encoder .*coca, .*decap, .*dediffusion:HUB.*hf:HUB.*scenes:NAME"):
         load_encoder(spec)
