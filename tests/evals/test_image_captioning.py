@@ -69,7 +69,7 @@ def test_variants_of_decap_share_its_weights():
     loaded = load_variants(["scenes:decap", "scenes:decap@clipre", "scenes:decap@vd"])
     assert [encoder.config.strategy for encoder in loaded.values()] == ["pd", "clipre", "vd"]
     assert loaded["scenes:decap@vd"].decoder is loaded["scenes:decap"].decoder
-    assert loaded["decap@vd"].spec == "decap@vd"
+    assert loaded["scenes:decap@vd"].spec == "scenes:decap@vd"
 
 
 @pytest.mark.parametrize(

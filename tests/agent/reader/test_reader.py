@@ -84,7 +84,7 @@ def test_ask_returns_the_answer_with_its_evidence():
     assert (second.answer, second.note) == ("two", "the answer was cut off after 3 tokens")
     assert one.language_model.requests == [Request(5, ("$", "\n"), 0.0, 3)]
     line = json.loads(json.dumps(first.as_json()))
-    keys = ["image", "question", "answer", "descriptions", "prompt", "completion", "llm", "error"]
+    keys = ["image", "question", "answer", "descriptions", "prompt", "completion", "llm", "error", "note"]
     assert list(line) == keys
     assert line["descriptions"] == [{"encoder": "coca", "text": "a red wall"}]
     assert line["completion"]["finish_reason"] == "stop"

@@ -90,7 +90,7 @@ def test_ask_gives_the_answer_and_the_evidence(tools):
     message = used(tools["ask_image"], image="image-1", question="is it day?", choices=["yes", "no"])
     assert message.text in ("yes", "no")
     record = message.artifact
-    keys = ["image", "question", "answer", "descriptions", "prompt", "completion", "llm", "error"]
+    keys = ["image", "question", "answer", "descriptions", "prompt", "completion", "llm", "error", "note"]
     assert list(record) == keys
     assert (record["image"], record["question"], record["answer"]) == ("image-1", "is it day?", message.text)
     assert record["descriptions"][0]["text"] in record["prompt"]

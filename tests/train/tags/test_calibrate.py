@@ -133,7 +133,7 @@ def test_the_command_writes_what_the_encoder_loads(photos: Path, tmp_path: Path)
     save_file({"w": torch.randn(1000, width), "b": torch.zeros(1000)}, tmp_path / "net.safetensors")
     calibrate.main(
         clip=tmp_path / "clip",
-        classifier=tmp_path / "net.safetensors",
+        classifier=str(tmp_path / "net.safetensors"),
         photos=photos,
         out=tmp_path / "tags",
         check=[photos],
