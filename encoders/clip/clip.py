@@ -134,6 +134,12 @@ class Clip(CaptionText):
         return isinstance(self.model, CoCa)
 
     @property
+    def can_embed_texts(self) -> bool:
+        """Whether the text tower is here: that of a registry package may be missing, for images need none."""
+        tower = getattr(getattr(self.model, "text", None), "transformer", None)
+        return not isinstance(tower, LazyTransformer) or tower.is_here()
+
+    @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 

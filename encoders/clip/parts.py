@@ -70,6 +70,10 @@ class LazyTransformer(nn.Module):
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device)):
             return self._loaded().to(device)(**inputs)
 
+    def is_here(self) -> bool:
+        """Whether it can be had without a network."""
+        return bool(self._model) or Path(transformers_source(self.source)).is_dir()
+
     def _loaded(self) -> nn.Module:
         if not self._model:
             self._model.append(load_transformer(self.source))

@@ -46,13 +46,16 @@ class SupportMemory:
         return self.embeddings.shape[1]
 
     def check_clip(self, clip: CaptionSpace) -> None:
-        """Raise `InputError` unless `clip` has the memory's D and name, and embeds its first caption alike."""
+        """Raise `InputError` unless `clip` has the memory's D and name, and embeds its first caption alike, as far as
+        its text tower is here."""
         name = space_name(clip)
         if (clip.embed_dim, name) != (self.embed_dim, self.clip):
             raise InputError(
                 f"the support memory was built with CLIP {self.clip!r} ({self.embed_dim} numbers per embedding), but "
                 f"{name!r} ({clip.embed_dim}) is in use; build the memory again with {name!r}"
             )
+        if not getattr(clip, "can_embed_texts", True):
+            return
         again = clip.embed_texts(self.texts[:1])[0].float().cpu()
         if torch.dot(again, self.embeddings[0].float().cpu()) < SAME_TEXT:
             raise InputError(

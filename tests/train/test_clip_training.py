@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from textlens.encoders.clip.clip import Clip
 from textlens.encoders.coca.captioner import CocaCaptioner
+from textlens.encoders.decap.memory import SupportMemory
 from textlens.errors import InputError
 from textlens.train.clip_training import ClipConfig, ClipRecipe
 from textlens.train.coca import CocaConfig, CocaRecipe
@@ -77,6 +78,11 @@ def test_a_saved_model_embeds_as_the_recipe_does_and_needs_its_text_tower_for_te
     torch.testing.assert_close(alone.embed_images([sample.image for sample in samples]), images)
     with pytest.raises(InputError, match=r"text tower sentence-transformers/nowhere could not be loaded"):
         alone.embed_texts(["a red picture"])
+    assert (clip.can_embed_texts, alone.can_embed_texts) == (True, False)
+    memory = SupportMemory(clip.embed_texts(["a red picture"]).half(), ["a red picture"], "lonely")
+    memory.check_clip(alone)  # which needs no text tower to describe images
+    with pytest.raises(InputError, match="was built with CLIP 'lonely'"):
+        memory.check_clip(clip)
 
 
 def test_features_are_computed_once_for_all_runs(recipe, config, folder, monkeypatch):
