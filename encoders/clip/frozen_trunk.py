@@ -12,8 +12,8 @@ from torch import Tensor, nn
 def remember_features(trunk: nn.Module) -> None:
     """Without gradients, let `trunk.forward_features` keep its last batch: the same pixels get the same features again.
 
-    On a CPU the trunk then also runs channels-last, and in bf16 where the CPU has instructions for that: 65 images a
-    second in place of 15 (EfficientNet-Lite2, 260 pixels, two cores: `benchmarks/trunk.py`).
+    On a CPU the trunk then also runs channels-last, and in bf16 where the CPU has instructions for that: 70 images a
+    second in place of 13 (EfficientNet-Lite2, 260 pixels, two cores: `benchmarks/trunk.py`).
     """
     features: Any = trunk
     features.forward_features = _Remembered(features.forward_features, trunk)
