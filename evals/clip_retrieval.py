@@ -17,8 +17,8 @@ import typer
 from ..encoders.clip.clip import Clip
 from ..metrics.retrieval import RANKS, image_text_recall
 from ..train.data.base import Sample
+from ..train.evaluators import image_embeddings
 from .aligned_table import aligned, number
-from .image_captioning import image_embeddings
 from .photos import ImageOption, JsonOption, LimitOption, SeedOption, SourceArgument, TextOption, load_photos_of
 
 _WAYS = {"image_to_text": "photo -> caption", "text_to_image": "caption -> photo"}

@@ -14,7 +14,6 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from ..encoders.base import Encoder
-from ..errors import InputError
 from ..progress import progress_bar
 
 _BATCH = 32  # images
@@ -106,10 +105,3 @@ def _tensors(value: Any, depth: int) -> Iterator[Tensor]:
     elif depth and hasattr(value, "__dict__"):
         for part in vars(value).values():
             yield from _tensors(part, depth - 1)
-
-
-def sample_image(image: Image | None, key: str) -> Image:
-    """The image of a sample; raises `InputError` where there is none."""
-    if image is None:
-        raise InputError(f"{key} has no image; expected a source with images")
-    return image

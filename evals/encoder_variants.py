@@ -12,8 +12,6 @@ from ..encoders.decap.decap_encoder import Decap
 from ..encoders.registry import load_encoder
 from ..errors import InputError
 
-BLANK = "blank"  # the name of the row without words
-
 
 def load_variants(specs: Sequence[str], *, device: str | None = None) -> dict[str, Encoder]:
     """Spec -> encoder. `SPEC@STRATEGY`, as in "decap@vd" or "decap:FOLDER@clipre", is a DeCap with that strategy.

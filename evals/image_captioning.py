@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from torch import Tensor
 
@@ -28,9 +27,11 @@ from ..metrics.retrieval import own_recall
 from ..metrics.standard_errors import mean_and_error
 from ..metrics.word_overlap import overlap
 from ..train.data.base import Sample
+from ..train.data.pixels import image_of
+from ..train.evaluators import image_embeddings
 from .aligned_table import aligned, number
 from .content_words import caption_words, joined_words
-from .descriptions import describe_all, sample_image
+from .descriptions import describe_all
 from .encoder_variants import load_variants
 from .photos import ImageOption, JsonOption, LimitOption, SeedOption, SourceArgument, TextOption, load_photos_of
 
@@ -132,12 +133,6 @@ def evaluate(
     return made
 
 
-def image_embeddings(clip: Clip, samples: Sequence[Sample], batch_size: int = 64) -> Tensor:
-    """(N, D), a batch of images in memory at a time."""
-    batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
-    return torch.cat([clip.embed_images([sample_image(one.image, one.key) for one in batch]) for batch in batches])
-
-
 def as_table(rows: Mapping[str, Mapping[str, float]]) -> str:
     """The columns that some row has."""
     columns = {title: key for title, key in _COLUMNS.items() if any(key in row for row in rows.values())}
@@ -161,7 +156,7 @@ def main(
     """Print one table of all encoders, the floors and a human."""
     samples = load_photos_of(source, text=text, image=image, limit=limit, seed=seed)
     encoders = load_variants(encoder or [])
-    words = describe_all(len(samples), lambda i: sample_image(samples[i].image, samples[i].key), encoders, cache)
+    words = describe_all(len(samples), lambda i: image_of(samples[i]), encoders, cache)
     loaded = Clip.from_pretrained(clip) if clip else None
     rows = evaluate(samples, words, clip=loaded, seed=seed, same_references=same_references, meteor=meteor)
     result: dict[str, Any] = {"photos": len(samples), "seed": seed, "same_references": same_references, "rows": rows}

@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 
 from ..encoders.redraw.comparison import LINE, font, sheet, wrapped
 from ..train.data.base import Sample
-from .descriptions import describe_all, sample_image
+from ..train.data.pixels import image_of
+from .descriptions import describe_all
 from .encoder_variants import load_variants
 from .photos import ImageOption, SeedOption, SourceArgument, TextOption, load_photos_of
 
@@ -50,7 +51,7 @@ def sheets(samples: Sequence[Sample], words: Mapping[str, Sequence[str]], per_sh
     """Sheets of `per_sheet` cards, in two columns; words: encoder -> one text for each sample."""
     cards = [
         card(
-            sample_image(sample.image, sample.key),
+            image_of(sample),
             Path(sample.key.rpartition(": ")[2]).name,
             {spec: texts[i] for spec, texts in words.items()},
             sample.texts,
@@ -74,7 +75,7 @@ def main(
     """Write sheets of photographs with all encoders' words and the human captions."""
     samples = load_photos_of(source, text=text, image=image, limit=limit, seed=seed)
     encoders = load_variants(encoder)
-    words = describe_all(len(samples), lambda i: sample_image(samples[i].image, samples[i].key), encoders, cache)
+    words = describe_all(len(samples), lambda i: image_of(samples[i]), encoders, cache)
     out.parent.mkdir(parents=True, exist_ok=True)
     for place, made in enumerate(sheets(samples, words, per_sheet), 1):
         path = out.with_name(f"{out.name}-{place}.png")

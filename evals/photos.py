@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ from PIL.Image import Image
 
 from ..errors import InputError
 from ..train.data.base import DataSource, Sample, UnreadableItemError, data_settings
-from ..train.data.files import FileData
+from ..train.data.files import FileData, FileSource
 from ..train.data.held_out import HeldOutSample
 
 SourceArgument = Annotated[
@@ -26,6 +25,14 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
+def open_all(source: str, *, texts: bool = True, text: str = "text", image: str = "image") -> DataSource:
+    """A source of which nothing is held out, where it is one of files. texts: False for images alone."""
+    settings = data_settings({"source": source, **_given(text=text, image=image)})
+    if isinstance(settings, FileData):
+        settings = replace(settings, held_out_share=0.0)
+    return settings.open(texts=texts)
+
+
 def load_photos_of(
     source: str, *, text: str = "text", image: str = "image", limit: int | None = None, seed: int = 0
 ) -> list[Sample]:
@@ -34,12 +41,11 @@ def load_photos_of(
     text, image: as in `FileData`. limit: so many, drawn by `seed`; of a plug-in's source the first held-out ones.
     Raises `InputError` for a source that cannot be read, and for items without caption: an evaluation needs all.
     """
-    settings = data_settings({"source": source, **_given(text=text, image=image)})
-    if not isinstance(settings, FileData):
+    opened = open_all(source, text=text, image=image)
+    if not isinstance(opened, FileSource):
         if limit is None:
             raise InputError(f"{source!r} has no end; give a limit")
-        return list(settings.open().held_out(limit))
-    opened = replace(settings, held_out_share=0.0).open()
+        return list(opened.held_out(limit))
     rows = list(range(opened.size))
     if limit is not None and limit < len(rows):
         rows = sorted(random.Random(seed).sample(rows, limit))
@@ -54,11 +60,6 @@ def load_photos_of(
     if errors:
         raise InputError(f"{len(errors)} of {len(rows)} items have no caption: {'; '.join(errors[:5])}; mend them")
     return list(samples)
-
-
-def captions_of(samples: Sequence[Sample]) -> list[tuple[str, ...]]:
-    """All captions of each sample."""
-    return [sample.texts for sample in samples]
 
 
 def _given(**columns: str) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from ..encoders.registry import load_encoder
 from ..encoders.tags.tags_encoder import Tags
 from ..errors import InputError
 from ..metrics.calibration import expected_calibration_error, reliability
-from ..train.data.files import FileData
+from ..train.data.pixels import image_of
+from .photos import open_all
 
 BATCH = 32
 KINDS = {  # what captions may say (a regular expression) of tags with one of these words
@@ -125,12 +126,12 @@ def main(
     tags = load_encoder(encoder)
     if not isinstance(tags, Tags):
         raise InputError(f"{encoder!r} is no tags encoder; expected tags or tags:FOLDER")
-    source = FileData(data, text=text, held_out_share=0.0, crop_scale=None).open()
+    source = open_all(data, text=text)
     rows = range(min(number, source.size or number))
     chances, captions = [], []
     for start in rows[::BATCH]:
         samples = source.samples(rows[start : start + BATCH], seed=0)
-        chances.append(tags.chances(tags.logits([one.image for one in samples if one.image])))
+        chances.append(tags.chances(tags.logits([image_of(one) for one in samples])))
         captions += [one.texts for one in samples]
     print(json.dumps(judge(tags, torch.cat(chances), captions), indent=1))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -18,27 +17,23 @@ import typer
 
 from ..encoders.registry import load_encoder
 from ..errors import InputError
-from ..train.data.base import data_settings
-from ..train.data.files import FileData
+from ..train.data.pixels import image_of
 from .aligned_table import number
-from .photos import LimitOption, SeedOption, SourceArgument
+from .photos import LimitOption, SeedOption, SourceArgument, open_all
 
 _BATCH = 32
 
 
 def scores_of(spec: str, score: str, source: str, *, limit: int | None = None, seed: int = 0) -> np.ndarray:
     """(N,) scores of the encoder's descriptions. Raises `InputError` for a score that it does not give."""
-    settings = data_settings({"source": source})
-    if isinstance(settings, FileData):
-        settings = replace(settings, held_out_share=0.0)  # all of them
-    encoder, images = load_encoder(spec), settings.open(texts=False)
+    encoder, images = load_encoder(spec), open_all(source, texts=False)
     if images.size is None:
         raise InputError(f"{source!r} has no end; expected a source of a fixed number of images")
     rows = random.Random(seed).sample(range(images.size), min(limit or images.size, images.size))
     found: list[float] = []
     for start in range(0, len(rows), _BATCH):
         samples = (images.sample(row, seed) for row in rows[start : start + _BATCH])
-        for one in encoder.describe([sample.image for sample in samples if sample.image is not None]):
+        for one in encoder.describe([image_of(sample) for sample in samples]):
             if score not in one.scores:
                 raise InputError(f"{spec} gives no score {score!r}; expected one of {', '.join(one.scores) or 'none'}")
             found.append(one.scores[score])

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..encoders.clip.clip import Clip
 from ..encoders.clip.open_clip_files import preprocess_of
 from .data.base import DataSource, Sample
+from .data.pixels import image_of
 from .engine.randomness import sample_seed
 
 _CROP = 1  # stream of random numbers
@@ -21,7 +22,7 @@ def augmented_pixels(
 ) -> Tensor:
     """(B, 3, H, W) float32 on the CPU: open_clip's own random crops, drawn for sample numbers `indices`, or, without
     `source.crop_scale`, what `Clip.pixels` gives."""
-    images = [sample.image for sample in samples if sample.image is not None]
+    images = [image_of(sample) for sample in samples]
     if source.crop_scale is None:
         return clip.pixels(images, device="cpu")  # a forked worker may use no GPU
     augmentation = AugmentationCfg(scale=source.crop_scale)

@@ -31,7 +31,7 @@ from .engine.attention import attention_for_training
 from .engine.randomness import sample_integers, sample_rng
 from .engine.recipe import Count, LoopConfig, Recipe, Share
 from .engine.settings import settings
-from .evaluators import retrieval_figures
+from .evaluators import image_embeddings, retrieval_figures
 from .frozen_features import ImageFeatures, TextFeatures
 from .locked_towers import image_tower, text_tower
 from .trunk_weights import fill_trunk
@@ -53,9 +53,7 @@ class ClipConfig:
     lock_image: bool = True  # of a timm tower all but its head, of any other the whole tower
     lock_text: bool = True  # of a tower of transformers all but its projection, of any other the whole tower
     views: Count = 8  # of an image by a locked tower, augmented but for the first; kept on disk
-    caption_mix: Share = (
-        0.0  # greatest share of another caption of the same image, mixed into a locked tower's features
-    )
+    caption_mix: Share = 0.0  # greatest share of another caption of the image, mixed into a locked tower's features
     dropout: Share = 0.0  # of a locked text tower's features
     validation_images: Count = 1000
 
@@ -104,14 +102,9 @@ class ClipRecipe(Recipe):
         self.clip.model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.source.image_size = self.clip.image_size[0]
         self._lock(cache / "features")
-        if self._images is not None:
-            self._standardise(image_tower(self.clip.model).head)
-        self.model: nn.Module = ClipObjective(
-            self.clip.model,
-            image_tower(self.clip.model).head if self._images is not None else None,
-            text_tower(self.clip.model).head if self._texts is not None else None,
-            config.dropout,
-        )
+        if config.start is None:
+            self._standardise()
+        self.model: nn.Module = ClipObjective(self.clip.model, self._image_head, self._text_head, config.dropout)
         if not any(
             one.requires_grad for name, one in self.model.named_parameters() if not name.endswith("logit_scale")
         ):
@@ -140,20 +133,29 @@ class ClipRecipe(Recipe):
         config, clip = self.config, self.clip
         self._images: ImageFeatures | None = None
         self._texts: TextFeatures | None = None
+        self._image_head: nn.Module | None = None  # what is trained of a locked tower
+        self._text_head: nn.Module | None = None
         if config.lock_image:
-            self._images = ImageFeatures(self.source, clip, image_tower(clip.model).frozen, config.views, folder)
+            tower = image_tower(clip.model)
+            self._image_head = tower.head
+            self._images = ImageFeatures(self.source, clip, tower.frozen, config.views, folder)
         if config.lock_text:
+            tower = text_tower(clip.model)
+            self._text_head = tower.head
             texts = [*self.source.captions(), *(text for one in self._held_out() for text in one.texts)]
-            self._texts = TextFeatures(texts, clip, text_tower(clip.model).frozen, folder)
+            self._texts = TextFeatures(texts, clip, tower.frozen, folder)
 
-    def _standardise(self, head: nn.Module) -> None:
-        """Let a new head begin as if its inputs had mean 0 and variance 1, for features of a frozen tower have not."""
-        first = next((one for one in head.modules() if isinstance(one, nn.Linear)), None)
-        if self._images is None or first is None or self.config.start is not None:
+    def _standardise(self) -> None:
+        """Let a new image head begin as if its inputs had mean 0 and variance 1, for a frozen tower's features have
+        not."""
+        if self._images is None or self._image_head is None:
+            return
+        first = next((one for one in self._image_head.modules() if isinstance(one, nn.Linear)), None)
+        if first is None:
             return
         size = self.source.size or 0
         rows = range(0, size, max(1, size // 4096))
-        features = self._images(rows, [0] * len(rows))
+        features = self._images(rows)
         std, mean = torch.std_mean(features.flatten(0, -2), dim=0)
         with torch.no_grad():
             first.weight.div_(std + 0.05 * std.mean())
@@ -208,7 +210,7 @@ class ClipRecipe(Recipe):
         samples = self._held_out()
         if not samples:
             return {}
-        images = self.clip.embed_images([sample.image for sample in samples if sample.image is not None])
+        images = image_embeddings(self.clip, samples)
         every = [text for sample in samples for text in sample.texts]
         texts = self._embed_texts(every)
         firsts = [0, *accumulate(len(sample.texts) for sample in samples)][:-1]
@@ -216,9 +218,9 @@ class ClipRecipe(Recipe):
         return {"contrastive": float(loss), **retrieval_figures(images, texts, samples)}
 
     def _embed_texts(self, texts: Sequence[str]) -> Tensor:
-        if self._texts is None:
+        if self._texts is None or self._text_head is None:
             return self.clip.embed_texts(texts)
-        return F.normalize(text_tower(self.clip.model).head(self._texts(texts).to(self.clip.device)), dim=-1)
+        return F.normalize(self._text_head(self._texts(texts).to(self.clip.device)), dim=-1)
 
     def save(self, folder: Path) -> None:
         """An open_clip folder, in fp16; a locked text tower of transformers is named, not copied."""

@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.model import set_model_preprocess_cfg
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -30,6 +29,7 @@ from .augmented import augmented_pixels
 from .caption_tokenizer import learn_tokenizer
 from .contrastive import MAX_LOG_SCALE, batch_contrastive_loss, contrastive_loss
 from .data.base import Data, DataSource, Sample
+from .data.pixels import image_of
 from .engine.attention import attention_for_training
 from .engine.distributed import sum_over_processes
 from .engine.randomness import sample_integers, sample_rng
@@ -114,38 +114,37 @@ class CocaRecipe(Recipe):
     def __init__(self, config: CocaConfig, cache: Path) -> None:
         self.config = config
         self.source = config.data.open()
+        tower = Clip.from_pretrained(config.image_tower) if config.image_tower is not None else None
         self.clip = (
             Clip.from_pretrained(config.start)
             if config.start is not None
             else new_clip(
-                config.model or {}, config.loop.seed, config.position_std, config.tokenizer, self.source.captions
+                config.model or {},
+                config.loop.seed,
+                config.position_std,
+                config.tokenizer,
+                self.source.captions,
+                asdict(preprocess_of(tower.model)) if tower else None,
             )
         )
         if not self.clip.is_coca:
             raise InputError(f"{self.clip.name} is no CoCa; expected a model_cfg with multimodal_cfg")
         self.source.image_size = self.clip.image_size[0]
-        self._features = self._share_tower(cache / "features")
+        self._features = self._share_tower(tower, cache / "features") if tower else None
         add_dropout(self.clip.model, config.dropout)
         self.model: nn.Module = CocaObjective(self.clip.model, self._new_classifier())
         self.pad_id: int = self.clip.model.pad_id
         self._special_ids = [id_ for id_ in (self.clip.bos_id, self.clip.eos_id, self.pad_id) if id_ is not None]
 
-    def _share_tower(self, folder: Path) -> ImageFeatures | None:
+    def _share_tower(self, other: Clip, folder: Path) -> ImageFeatures:
         """Take the frozen tower of another CLIP, and compute its features of every image."""
         tower: Any = self.clip.model.visual
-        if self.config.image_tower is None:
-            return None
         if not isinstance(tower, TimmTokens):
             raise InputError("image_tower is given, but vision_cfg is none of timm; expected its timm_model_name")
-        other = Clip.from_pretrained(self.config.image_tower)
         for place in ("visual.trunk", "visual.head"):
             put_part(self.clip.model, place, other)
             self.clip.model.get_submodule(place).requires_grad_(False)
-            self.clip.weights_from[place] = str(Path(self.config.image_tower).resolve())
-        set_model_preprocess_cfg(self.clip.model, asdict(preprocess_of(other.model)))
-        self.clip = Clip(
-            self.clip.model, self.clip.tokenizer, self.clip.model_cfg, name="new", weights_from=self.clip.weights_from
-        )
+            self.clip.weights_from[place] = str(Path(other.name).resolve())
         return ImageFeatures(self.source, self.clip, grid_features(tower.trunk, tower.grid), self.config.views, folder)
 
     def _new_classifier(self) -> nn.Module | None:
@@ -250,7 +249,7 @@ class CocaRecipe(Recipe):
         parts, written = [], []
         for first in range(0, len(samples), _BATCH):
             part = samples[first : first + _BATCH]
-            pixels = self.clip.pixels([sample.image for sample in part if sample.image is not None])
+            pixels = self.clip.pixels([image_of(sample) for sample in part])
             text = self.clip.tokenize([sample.text for sample in part]).to(self.clip.device)
             outputs = model(pixels, text, torch.arange(len(part), device=pixels.device))
             parts.append((outputs[0], outputs[1], self._caption_figures(text, outputs[2])))
@@ -308,10 +307,11 @@ def new_clip(
     position_std: float | None = None,
     tokenizer: str | None = None,
     captions: Callable[[], Iterable[str]] = tuple,
+    preprocess: Mapping[str, Any] | None = None,
 ) -> Clip:
     """A CoCa with fresh weights, a function of the seed alone.
 
-    tokenizer: as of `CocaConfig`. captions: to learn one from.
+    tokenizer: as of `CocaConfig`. captions: to learn one from. preprocess: open_clip's `preprocess_cfg`.
     """
     text: Mapping[str, Any] = {} if isinstance(model, str) else model["text_cfg"]
     with torch.random.fork_rng(devices=[]), TemporaryDirectory() as folder:
@@ -323,7 +323,7 @@ def new_clip(
             learn_tokenizer(captions(), *sizes).save_pretrained(folder)
         learnt = any(Path(folder).iterdir())
         torch.manual_seed(seed)
-        clip = Clip.from_config(model, tokenizer_folder=folder if learnt else tokenizer)
+        clip = Clip.from_config(model, tokenizer_folder=folder if learnt else tokenizer, preprocess=preprocess)
         if position_std is not None:
             nn.init.normal_(clip.model.visual.positional_embedding, std=position_std)
     return clip

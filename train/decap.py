@@ -214,7 +214,7 @@ class DecapRecipe(Recipe):
 
     def _embed_held_out(self, samples: Sequence[Sample]) -> None:
         """Embeddings and ids of the held-out items; their images are not kept, and blank captions not scored."""
-        images = [sample.image for sample in samples if sample.image is not None]  # of all of them or of none
+        images = [image for sample in samples if (image := sample.image) is not None]  # of all of them or of none
         self.image_embeddings = self.clip.embed_images(images).cpu()  # (I, D)
         texts = [one_line(sample.text) for sample in samples]
         captions = [tuple(filter(None, map(one_line, sample.texts))) for sample in samples]

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..encoders.clip.clip import Clip
 from ..metrics.caption_metrics import caption_scores
 from ..metrics.retrieval import image_text_recall
 from .data.base import DataSource, Sample
+from .data.pixels import image_of
 
 
 def text_figures(source: DataSource, texts: Sequence[str], samples: Sequence[Sample]) -> dict[str, float]:
@@ -22,6 +24,12 @@ def text_figures(source: DataSource, texts: Sequence[str], samples: Sequence[Sam
     for evaluator in source.evaluators:
         figures |= evaluator.score_texts(texts, samples)
     return figures
+
+
+def image_embeddings(clip: Clip, samples: Sequence[Sample], batch_size: int = 64) -> Tensor:
+    """(N, D), a batch of images in memory at a time."""
+    batches = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
+    return torch.cat([clip.embed_images([image_of(one) for one in batch]) for batch in batches])
 
 
 def retrieval_figures(images: Tensor, texts: Tensor, samples: Sequence[Sample]) -> dict[str, float]:

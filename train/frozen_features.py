@@ -5,7 +5,6 @@ A frozen tower says the same in every epoch, and is far dearer than the head tha
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +20,7 @@ from ..encoders.clip.clip import Clip
 from ..encoders.clip.open_clip_files import preprocess_of
 from ..encoders.clip.space import space_name
 from .data.base import DataSource
-from .data.latents import ImageCache
+from .data.latents import ImageCache, weights_digest
 from .data.text_embeddings import cached_embeddings
 from .engine.randomness import sample_seed
 from .locked_towers import Frozen
@@ -51,11 +50,9 @@ class ImageFeatures:
 
     def __call__(self, rows: Sequence[int], views: Sequence[int] | None = None) -> Tensor:
         """Features (B, ...) float32 of these items in these views, by default the first."""
-        if views is None:
-            return self._views[0].latents(rows)
         features = self._views[0].latents(rows)
-        for view in set(views) - {0}:
-            places = [place for place, one in enumerate(views) if one == view]
+        for view in set(views or ()) - {0}:
+            places = [place for place, one in enumerate(views or ()) if one == view]
             features[places] = self._views[view].latents([rows[place] for place in places])
         return features
 
@@ -89,16 +86,10 @@ class _FrozenTexts:
     def __init__(self, clip: Clip, frozen: Frozen) -> None:
         self._clip, self._frozen = clip, frozen
         self.embed_dim = self.embed_texts(["a"]).shape[1]
-        self.name = f"{space_name(clip)} {sorted(clip.weights_from.values())} {_digest(frozen)}"
+        self.name = (
+            f"{space_name(clip)} {sorted(clip.weights_from.values())} {weights_digest(frozen.part, frozen.kind)}"
+        )
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         return self._frozen.encode(self._clip.tokenize(texts).to(self._clip.device)).float()
-
-
-def _digest(frozen: Frozen) -> str:
-    digest = hashlib.sha256(frozen.kind.encode())
-    for name, weight in sorted(frozen.part.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

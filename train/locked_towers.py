@@ -12,6 +12,7 @@ from open_clip.hf_model import HFTextEncoder
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
+from ..encoders.clip.caption_text import unpadded
 from ..encoders.clip.timm_tokens import pooled_map
 
 GRID = 3  # cells on a side that a feature map is averaged in
@@ -59,7 +60,8 @@ def _is_mean_of_cells(tower: TimmModel) -> bool:
     if getattr(pool, "pool_type", None) != "avg":
         return False
     with torch.no_grad():
-        maps = tower.trunk.forward_features(torch.zeros(1, 3, *tower.image_size))
+        device = next(tower.trunk.parameters()).device
+        maps = tower.trunk.forward_features(torch.zeros(1, 3, *tower.image_size, device=device))
     return maps.ndim == 4 and maps.shape[2] % GRID == maps.shape[3] % GRID == 0
 
 
@@ -77,7 +79,6 @@ def text_tower(model: Any) -> LockedTower:
 
 
 def _pooled(text: Any, ids: Tensor) -> Tensor:
+    ids = unpadded(ids, text.config.pad_token_id)
     mask = (ids != text.config.pad_token_id).long()
-    length = int(mask.sum(1).max())  # no more padding than the longest text needs
-    ids, mask = ids[:, :length], mask[:, :length]
     return text.pooler(text.transformer(input_ids=ids, attention_mask=mask), mask)

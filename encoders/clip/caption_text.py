@@ -63,6 +63,11 @@ class CaptionText:
         return getattr(self.tokenizer, "tokenizer", self.tokenizer).decode(ids)
 
 
+def unpadded(ids: Tensor, pad_id: int) -> Tensor:
+    """ids (B, L) -> (B, l): no more padding at their ends than the longest text needs."""
+    return ids[:, : int(ids.ne(pad_id).sum(1).max())]
+
+
 def _special_ids(tokenizer: Any) -> tuple[int | None, int | None, int | None]:
     if isinstance(tokenizer, HFTokenizer):
         inner = tokenizer.tokenizer

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ..saved_models import CONFIG_NAME, load_weights
-from .caption_text import CaptionText
+from .caption_text import CaptionText, unpadded
 from .frozen_trunk import remember_features
 from .open_clip_files import (
     CLIP_CONFIG_NAME,
@@ -36,7 +37,7 @@ from .open_clip_files import (
     read_config,
     save_folder,
 )
-from .parts import LazyTransformer, check_part_names, shared, transformers_source
+from .parts import LazyTransformer, check_part_names, transformers_source
 from .timm_tokens import TimmTokens
 
 # "Resize the shorter side to 224" would enlarge a strip of 1 x 64,000,000 pixels 224 times each way. Only its middle
@@ -83,13 +84,11 @@ class Clip(CaptionText):
             config = read_config(folder)
             model = build_model(config["model_cfg"], config.get("preprocess_cfg"), folder)
             parts = check_part_names(config.get("weights_from", {}), folder / CLIP_CONFIG_NAME)
+            parts = {name: str((folder / one).resolve()) if one[:1] == "." else one for name, one in parts.items()}
             others = [_take_part(model, *part, folder, device) for part in parts.items()]
             load_weights(model, folder / WEIGHTS_NAME, elsewhere=tuple(parts), config_name=CLIP_CONFIG_NAME)
             tokenizer = load_tokenizer(f"local-dir:{folder}")
-            places = {
-                place: str((folder / one).resolve()) if one.startswith(".") else one for place, one in parts.items()
-            }
-            clip = cls(model.to(device, dtype), tokenizer, config["model_cfg"], name=str(spec), weights_from=places)
+            clip = cls(model.to(device, dtype), tokenizer, config["model_cfg"], name=str(spec), weights_from=parts)
             clip._others = others
             return clip
         model, model_cfg = published_model(str(spec))
@@ -205,9 +204,9 @@ class Clip(CaptionText):
         return norm(tokens)
 
     def _unpadded(self, ids: Tensor) -> Tensor:
-        """ids (B, L) -> (B, l): no more padding than the longest text needs, where the tower masks it."""
+        """`unpadded` where the tower masks padding."""
         text = getattr(self.model, "text", None)
-        return ids[:, : int(ids.ne(text.config.pad_token_id).sum(1).max())] if isinstance(text, HFTextEncoder) else ids
+        return unpadded(ids, text.config.pad_token_id) if isinstance(text, HFTextEncoder) else ids
 
     def _cut_strip(self, image: Image) -> Image:
         width, height = image.size
@@ -250,22 +249,36 @@ def load_clip(spec: str, folder: Path, kind: str, device: str | torch.device) ->
             f"the CLIP of the {kind} in {folder} is missing: {CONFIG_NAME} names it as {spec!r}, that is {path}; "
             "put it there, or give another to `from_pretrained`"
         )
-    return shared(Clip, path, device)
+    return _shared_clip(path, device)
+
+
+_shared: WeakValueDictionary[tuple[Path, str], Clip] = WeakValueDictionary()
+
+
+def _shared_clip(folder: Path, device: str | torch.device) -> Clip:
+    """The CLIP in a folder, the same object for all who ask while one of them holds it. Not to be trained."""
+    key = (folder, str(device))
+    clip = _shared.get(key)
+    if clip is None:
+        clip = _shared[key] = Clip.from_pretrained(folder, device=device)
+    return clip
 
 
 def _take_part(model: nn.Module, place: str, source: str, folder: Path, device: str | torch.device) -> Clip | None:
-    """Put the part that `weights_from` names in its place; the model that it is shared with, if there is one."""
-    path = folder / source if source.startswith(".") else Path(source)
+    """Put the part that `weights_from` names in its place; the model that it is shared with, if there is one.
+
+    source: an absolute path, or a hub id.
+    """
+    if (Path(source) / CLIP_CONFIG_NAME).is_file():
+        other = _shared_clip(Path(source), device)
+        put_part(model, place, other)
+        return other
     try:
-        if not (path / CLIP_CONFIG_NAME).is_file():
-            model.get_submodule(place)
-            model.set_submodule(place, LazyTransformer(str(path) if path.is_dir() else source))
-            return None
+        model.get_submodule(place)
     except AttributeError as error:
         raise InputError(f"{folder}: weights_from names {place!r}, which {error}; expected a part of it") from error
-    other: Clip = shared(Clip, path, device)
-    put_part(model, place, other)
-    return other
+    model.set_submodule(place, LazyTransformer(source))
+    return None
 
 
 def put_part(model: nn.Module, place: str, other: Clip) -> None:

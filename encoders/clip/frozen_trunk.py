@@ -16,7 +16,8 @@ def remember_features(trunk: nn.Module) -> None:
     second in place of 13 (EfficientNet-Lite2, 260 pixels, two cores: `benchmarks/trunk.py`).
     """
     features: Any = trunk
-    features.forward_features = _Remembered(features.forward_features, trunk)
+    if not isinstance(features.forward_features, _Remembered):  # of a trunk that is shared, it is already
+        features.forward_features = _Remembered(features.forward_features, trunk)
 
 
 def bf16_is_fast(device: torch.device) -> bool:

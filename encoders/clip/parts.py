@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -97,16 +96,3 @@ def load_transformer(name: str) -> nn.Module:
     finally:
         transformers_logging.set_verbosity(level)
     return model.eval().requires_grad_(False)
-
-
-_shared: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
-
-
-def shared(kind: type[Any], folder: Path, device: str | torch.device, dtype: torch.dtype = torch.float32) -> Any:
-    """`kind.from_pretrained(folder, ...)`, the same object for all who ask while one of them holds it. Not to be
-    trained."""
-    key = (kind, folder.resolve(), str(device), dtype)
-    model = _shared.get(key)
-    if model is None:
-        model = _shared[key] = kind.from_pretrained(folder, device=device, dtype=dtype)
-    return model

@@ -51,5 +51,9 @@ class TimmTokens(nn.Module):
 
 def pooled_map(trunk: Any, pixels: Tensor, grid: int) -> Tensor:
     """(B, 3, H, W) -> (B, grid², C): the trunk's feature map, averaged in the cells of a grid."""
-    maps = trunk.forward_features(pixels)  # (B, C, h, w)
+    return grid_means(trunk.forward_features(pixels), grid)
+
+
+def grid_means(maps: Tensor, grid: int) -> Tensor:
+    """(B, C, h, w) -> (B, grid², C): averages in the cells of a grid, row by row."""
     return rearrange(F.adaptive_avg_pool2d(maps, grid), "b c h w -> b (h w) c")

@@ -132,17 +132,22 @@ class Decap:
         memory = self._need_memory("clipre")
         found = memory.nearest(queries)
         texts = [memory.texts[row] for row in found.indices[:, 0].tolist()]
-        words: CaptionText | CaptionSpace = self.text or self.clip
-        pieces = [words.pieces(row) for row in words.tokenizer(texts).tolist()]
+        pieces = [self._words.pieces(row) for row in self._words.tokenizer(texts).tolist()]
         scores = [{"similarity": similarity} for similarity in found.similarities[:, 0].tolist()]
         return [Description(text, p, self.spec, s) for text, p, s in zip(texts, pieces, scores, strict=True)]
 
     def _description(self, written: Hypothesis, scores: dict[str, float]) -> Description:
         ids = [i for i in written.ids if i < self.config.num_tokens]
         all_scores = {"log_probability": written.log_probability, **scores}
-        words: CaptionText | CaptionSpace = self.text or self.clip
         low = self.config.note_below is not None and scores.get("similarity", 1.0) < self.config.note_below
-        return Description(words.decode(ids), words.pieces(ids), self.spec, all_scores, UNLIKE if low else None)
+        return Description(
+            self._words.decode(ids), self._words.pieces(ids), self.spec, all_scores, UNLIKE if low else None
+        )
+
+    @property
+    def _words(self) -> CaptionText | CaptionSpace:
+        """The decoder's tokenizer."""
+        return self.text or self.clip
 
     def _need_memory(self, strategy: str) -> SupportMemory:
         if strategy not in get_args(Strategy):

@@ -6,10 +6,10 @@ from math import isqrt
 
 from einops import rearrange
 from torch import Tensor
-from torch.nn import functional as F
 
 from ...errors import InputError
 from ..clip.clip import Clip
+from ..clip.timm_tokens import grid_means
 
 
 def patch_grid(clip: Clip, pixels: Tensor, grid: int | None) -> Tensor:
@@ -26,5 +26,4 @@ def patch_grid(clip: Clip, pixels: Tensor, grid: int | None) -> Tensor:
             f"{clip.name} has {tokens.shape[1]} patch tokens, which cannot be averaged to {grid} x {grid}; expected a "
             "square of at least as many"
         )
-    square = rearrange(tokens, "b (h w) c -> b c h w", h=side)
-    return rearrange(F.adaptive_avg_pool2d(square, grid), "b c h w -> b (h w) c")
+    return grid_means(rearrange(tokens, "b (h w) c -> b c h w", h=side), grid)

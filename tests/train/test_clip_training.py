@@ -171,21 +171,25 @@ def test_trunk_weights_come_by_name_or_in_order(config, folder, tmp_path):
         ClipRecipe(replace(config, trunk="package:no_such_package/weights.pth"), tmp_path / "cache")
 
 
-def test_a_captioner_shares_the_frozen_tower_of_a_clip(trained, folder):
-    model, _ = trained
+def captioner_cfg(vision):
+    """A tiny CoCa's model_cfg."""
     text = {"context_length": 16, "vocab_size": 600, "width": 32, "heads": 2, "layers": 1}
-    coca = {
+    return {
         "embed_dim": 24,
         "custom_text": True,
         "pad_id": 597,
-        "vision_cfg": {**model_cfg("")["vision_cfg"], "timm_token_grid": 3},
+        "vision_cfg": vision,
         "text_cfg": {**text, "hf_tokenizer_name": "local", "pad_id": 597, "eos_id": 599, "output_tokens": True},
         "multimodal_cfg": text,
     }
+
+
+def test_a_captioner_shares_the_frozen_tower_of_a_clip(trained, folder):
+    model, _ = trained
     config = CocaConfig(
         loop=replace(LOOP, steps=3, batch_size=8),
         data=TinyData(),
-        model=coca,
+        model=captioner_cfg({**model_cfg("")["vision_cfg"], "timm_token_grid": 3}),
         image_tower=str(model),
         views=3,
         contrastive_weight=0.0,
@@ -205,14 +209,7 @@ def test_a_captioner_shares_the_frozen_tower_of_a_clip(trained, folder):
 
 def test_a_captioner_of_another_tower_is_refused(trained, folder):
     model, _ = trained
-    text = {"context_length": 16, "vocab_size": 600, "width": 32, "heads": 2, "layers": 1}
-    coca = {
-        "embed_dim": 24,
-        "custom_text": True,
-        "vision_cfg": {"timm_model_name": "test_resnet", "timm_pool": "avg", "timm_proj": "mlp", "image_size": 96},
-        "text_cfg": {**text, "hf_tokenizer_name": "local", "output_tokens": True},
-        "multimodal_cfg": text,
-    }
-    config = CocaConfig(loop=LOOP, data=TinyData(), model=coca, image_tower=str(model))
+    vision = {**model_cfg("")["vision_cfg"], "timm_model_name": "test_resnet"}
+    config = CocaConfig(loop=LOOP, data=TinyData(), model=captioner_cfg(vision), image_tower=str(model))
     with pytest.raises(InputError, match=r"visual\.trunk of .* is of another kind than this model's"):
         CocaRecipe(config, folder / "cache")

@@ -121,11 +121,7 @@ class ImageCache:
 
     def _fingerprint(self, model: nn.Module, settings: Sequence[Any]) -> str:
         """16 hexadecimal digits of the model and the items."""
-        digest = hashlib.sha256(json.dumps([self.source.identity, self.size, *settings]).encode())
-        for name, weight in sorted(model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return weights_digest(model, json.dumps([self.source.identity, self.size, *settings]))[:16]
 
 
 class LatentCache(ImageCache):
@@ -134,6 +130,15 @@ class LatentCache(ImageCache):
     def __init__(self, source: DataSource, vae: Any, image_size: int, folder: Path) -> None:
         settings = [image_size, vae.config["scaling_factor"]]
         super().__init__(source, lambda images, _: encode(vae, pixels(images, image_size)), vae, folder, settings)
+
+
+def weights_digest(model: nn.Module, about: str) -> str:
+    """64 hexadecimal digits of a text and all weights."""
+    digest = hashlib.sha256(about.encode())
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -53,6 +53,7 @@ def random_square(image: PilImage, scale: tuple[float, float], rng: random.Rando
 
 def image_of(sample: Sample) -> PilImage:
     """The sample's image. Raises `InputError` where it has none."""
-    if sample.image is None:
+    image = sample.image  # held-out photographs are decoded whenever they are read
+    if image is None:
         raise InputError(f"{sample.key} has no image; expected a source of images")
-    return sample.image
+    return image
