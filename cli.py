@@ -336,6 +336,85 @@ def serve_llm(
     serve(typer.echo, model, port=port, python=python, arguments=flags or (), say=notes)
 
 
+@app.command(name="eval")
+def evaluate(
+    tasks: Annotated[list[str], typer.Argument(help="Names of tasks, such as daquar, or YAML task files.")],
+    encoder: Encoders = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option("--context", "-c", help="Published texts in a file, FILE:COLUMN[+COLUMN]; repeatable."),
+    ] = None,
+    llm: LanguageModelSpec = None,
+    num_fewshot: Annotated[str, typer.Option(help="Numbers of shots, with commas, such as 0,4,16.")] = "4",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Items of each task, drawn by --seed; by default all.")
+    ] = None,
+    seed: Seed = 0,
+    data_dir: Annotated[Path, typer.Option(help="Folder that the paths of built-in tasks start from.")] = Path("."),
+    output_path: Annotated[
+        Path | None, typer.Option("--output-path", "-o", help="Folder for results.json, samples and caches.")
+    ] = None,
+    log_samples: Annotated[
+        bool, typer.Option("--log-samples", help="Keep prompts, completions and thumbnails.")
+    ] = False,
+    floors: Annotated[
+        bool, typer.Option(help="Rows without context, with another image's, and with the truth.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Measure words of images on benchmarks: questions, classes, captions; with floors and standard errors."""
+    from dataclasses import asdict
+
+    from .evals.harness.command import evaluate as run
+    from .evals.harness.results import as_table
+    from .evals.harness.runner import EvalSettings
+
+    if log_samples and output_path is None:
+        raise InputError("--log-samples needs --output-path, the folder to write them to")
+    settings = EvalSettings(_counts(num_fewshot), seed, floors, output_path, log_samples=log_samples)
+    results = run(
+        tasks, settings, encoders=encoder or (), contexts=context or (), llm=llm, data_dir=data_dir, limit=limit
+    )
+    if as_json:
+        _print_json(asdict(results))
+    else:
+        typer.echo(as_table(results.results))
+    _notes([f"{name}: {note}" for name, told in results.tasks.items() for note in told["notes"]])
+    if results.failures:
+        typer.echo(f"error: {results.failures} prompts have no answer; the same command asks them again", err=True)
+        raise typer.Exit(1)
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = [-1]
+    if min(counts) < 0:
+        raise InputError(f"--num-fewshot is {text!r}; expected numbers with commas, such as 0,4,16")
+    return counts
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder that `textlens eval` wrote.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say whether two evaluations differ: paired differences on the items that both have."""
+    from dataclasses import asdict
+
+    from .evals.harness.comparison import compare as difference
+    from .evals.harness.comparison import comparison_table
+
+    rows = difference(first, second)
+    if as_json:
+        for row in rows:
+            _print_json(asdict(row))
+    else:
+        typer.echo(comparison_table(rows))
+
+
 @app.command()
 def train(
     recipe: Annotated[

@@ -63,12 +63,12 @@ def describe_all(
             images = [image(i) for i in range(start, min(start + _BATCH, number))]
             keys = [image_key(one) for one in images]
             for spec, encoder in encoders.items():
-                words[spec] += _described(keys, images, encoder, caches.get(spec))
+                words[spec] += described(keys, images, encoder, caches.get(spec))
             bar.update(task, advance=len(images))
     return words
 
 
-def _described(
+def described(
     keys: Sequence[str], images: Sequence[Image], encoder: Encoder, cache: DescriptionCache | None
 ) -> list[str]:
     known = cache.texts if cache else {}
@@ -87,8 +87,8 @@ def image_key(image: Image) -> str:
     return hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).hexdigest()
 
 
-def fingerprint(encoder: Encoder) -> str:
-    """Of the encoder's weights and settings: all tensors within it, and its `config` or `search`."""
+def fingerprint(encoder: Encoder | nn.Module) -> str:
+    """Of a model's weights and settings: all tensors within it, and its `config` or `search`."""
     digest = hashlib.blake2b(digest_size=6)
     for name in ("config", "search"):
         digest.update(repr(getattr(encoder, name, None)).encode())

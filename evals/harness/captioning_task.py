@@ -1,0 +1,127 @@
+"""Captions under the COCO protocol: a language model's, which reads an image's words, and the words themselves."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...metrics.caption_metrics import CaptionScores, best_constant, caption_scores
+from ...metrics.standard_errors import mean_and_error
+from ...prompting.captioning import CaptionTemplate
+from ...prompting.templates import Shot
+from ..photos import load_photos_of
+from ..task_data.documents import Doc, TaskData
+from ..task_data.image_files import ImageFiles, Images, SampleImages, SeveralImages
+from ..task_data.table_rows import Problems, read_rows
+from ..task_data.task_config import TaskConfig
+from .contexts import Source
+from .task_base import Prompted, Score, Task, demonstrations
+
+_PER_IMAGE = ("CIDEr-D", "METEOR")  # means of their scores of images, as BLEU is not
+_TRIED = 100  # captions tried as the constant one
+_UNPARSED = "unparsed"  # stands for no caption: the metrics need a text
+
+
+class CaptioningTask(Task):
+    """Without shots the prompt has an instruction alone. Human captions are the references, so no ceiling here."""
+
+    def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
+        super().__init__(config, data, seed)
+        self.template = CaptionTemplate(dataset=config.dataset, quote=config.quote)
+        self._drawn: dict[tuple[int, int], list[Shot]] = {}
+        self._last: tuple[tuple[str, ...], CaptionScores] | None = None
+        self.metrics = {"CIDEr-D": "CIDEr-D", "BLEU-4": "corpus BLEU-4"}
+        if "METEOR" in self._sample_score.scores:
+            self.metrics["METEOR"] = "METEOR"
+
+    @classmethod
+    def load(cls, config: TaskConfig, folder: Path, *, limit: int | None, seed: int) -> CaptioningTask:
+        asked, images = _docs(config, folder, config.data, config.images)
+        pool, more = _docs(config, folder, config.fewshot_data or config.data, config.fewshot_images or config.images)
+        if not config.fewshot_data:
+            raise InputError(f"{config.task}: captioning needs fewshot_data, captions of other images for shots")
+        if shared := {doc.image for doc in asked} & {doc.image for doc in pool}:
+            raise InputError(f"{len(shared)} images are asked about and in fewshot_data, such as {min(shared)}")
+        if limit is not None and limit < len(asked):
+            asked = [asked[i] for i in sorted(random.Random(seed).sample(range(len(asked)), limit))]
+        return cls(config, TaskData(asked, pool, SeveralImages(images, more)), seed)
+
+    @cached_property
+    def _sample_score(self) -> CaptionScores:
+        """Of one caption: which metrics can be computed here."""
+        return caption_scores(["a dog"], [["a dog"]])
+
+    def prompted(self, doc: Doc, source: Source, num_fewshot: int) -> Prompted:
+        key = (id(source), num_fewshot)
+        if key not in self._drawn:
+            self._drawn[key] = demonstrations(self.shot_docs(num_fewshot), source)
+        return Prompted(self.template, Shot(source(doc), id=doc.id, image=doc.image), self._drawn[key])
+
+    def score_all(self, answers: Sequence[str | None]) -> list[dict[str, float]]:
+        made = self._scored(answers)
+        names = [name for name in _PER_IMAGE if name in made.per_image]
+        return [{name: made.per_image[name][i] for name in names} for i in range(len(answers))]
+
+    def corpus(self, answers: Sequence[str | None], scores: Sequence[Any]) -> dict[str, Score]:
+        """CIDEr-D and METEOR with their standard errors; BLEU-4 without."""
+        made = self._scored(answers)
+        return {
+            name: Score(
+                100 * made.scores[name],
+                100 * mean_and_error(made.per_image[name])[1] if name in _PER_IMAGE else None,
+            )
+            for name in self.metrics
+        }
+
+    def _scored(self, answers: Sequence[str | None]) -> CaptionScores:
+        texts = tuple(answer or _UNPARSED for answer in answers)
+        if self._last is None or self._last[0] != texts:
+            self._last = (texts, caption_scores(texts, [doc.references for doc in self.data.asked]))
+        return self._last[1]
+
+    def constant(self) -> str | None:
+        """The caption of a candidate that fits the most images, of some that are tried."""
+        docs = random.Random(self.seed).sample(self.data.candidates, min(_TRIED, len(self.data.candidates)))
+        return best_constant([doc.answer for doc in docs], [doc.references for doc in docs])
+
+    def direct(self) -> bool:
+        return True
+
+
+def _docs(config: TaskConfig, folder: Path, data: str, images: str) -> tuple[list[Doc], Images]:
+    """From COCO's JSON format, or from a data source such as "webdataset:test-*.tar"."""
+    if data.endswith((".json", ".json.gz")):
+        return _coco(folder / data), ImageFiles(folder / images)
+    kind, _, place = data.partition(":")
+    samples = load_photos_of(f"{kind}:{folder / place}", text=config.text)
+    docs = [Doc(one.key, one.key, references=one.texts, answer=one.texts[0]) for one in samples]
+    return docs, SampleImages(samples, data)
+
+
+def _coco(path: Path) -> list[Doc]:
+    """Raises `InputError` for annotations without image, and images without caption."""
+    problems, names, captions = Problems(path), {}, defaultdict(list)
+    for row in read_rows(path, "images"):
+        names[row.get("id")] = row.get("file_name")
+    for row in read_rows(path, "annotations"):
+        if row.get("image_id") not in names:
+            problems.add(row.place, "image_id", f"{row.get('image_id')} is none of the images")
+        elif not isinstance(row.get("caption"), str) or not row.get("caption").strip():
+            problems.add(row.place, "caption", "is missing; expected a text")
+        else:
+            captions[row.get("image_id")].append(row.get("caption").strip())
+    for key, name in names.items():
+        if not isinstance(name, str) or not name:
+            problems.add(f"image {key}", "file_name", "is missing; expected a text")
+        elif key not in captions:
+            problems.add(f"image {key}", "caption", "has none")
+    problems.check()
+    return [
+        Doc(str(key), name, references=tuple(captions[key]), answer=captions[key][0], columns={"image_id": key})
+        for key, name in names.items()
+    ]

@@ -1,0 +1,50 @@
+"""`textlens eval`: opens tasks, contexts and models, in the order in which mistakes are cheap to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ...agent.models.registry import default_language_model, load_language_model
+from ...errors import InputError
+from ..encoder_variants import load_variants
+from .contexts import FileContexts
+from .results import Results
+from .runner import EvalSettings, run
+from .tasks import open_task
+
+
+def evaluate(
+    tasks: Sequence[str],
+    settings: EvalSettings,
+    *,
+    encoders: Sequence[str] = (),
+    contexts: Sequence[str] = (),
+    llm: str | None = None,
+    data_dir: Path = Path(),
+    limit: int | None = None,
+) -> Results:
+    """tasks: names or files, see `load_task`. contexts: FILE:COLUMN. llm: spec; by default as of `textlens ask`, but
+    captions are then scored as the encoders wrote them.
+
+    Raises `InputError` for bad files before any model is loaded.
+    """
+    if repeated := [name for name in dict.fromkeys(tasks) if tasks.count(name) > 1]:
+        raise InputError(f"the task {repeated[0]!r} is given twice; expected each once")
+    opened = [open_task(name, data_dir, limit=limit, seed=settings.seed) for name in tasks]
+    columns = opened[0].config.columns
+    files = [FileContexts(spec, data_dir, columns.id, columns.image) for spec in contexts]
+    for task in opened:
+        for one in files:
+            one.check(task.data.asked)
+    asks = llm is not None or not all(task.direct() for task in opened)
+    spec = llm or (default_language_model() if asks else None)
+    loaded = load_variants(list(encoders))
+    model = load_language_model(spec) if spec else None
+    asked_for = {
+        "tasks": list(tasks), "encoders": list(encoders), "contexts": list(contexts), "llm": spec, "limit": limit,
+        "num_fewshot": list(settings.num_fewshot), "seed": settings.seed, "data_dir": str(data_dir),
+        "configs": {task.config.task: asdict(task.config) for task in opened},
+    }  # fmt: skip
+    return run(opened, loaded, files, model, settings, asked_for=asked_for)

@@ -1,0 +1,118 @@
+"""Whether two evaluations differ: paired differences of the same rows on the same documents (Miller 2024, arXiv
+2411.00640)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...metrics.standard_errors import mean_and_error
+from ..aligned_table import aligned, number
+from .results import read_results, read_samples
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Second minus first, x100, of one row. p: two-sided, by the normal approximation; None where all are equal."""
+
+    task: str
+    context: str
+    num_fewshot: int | None
+    metric: str
+    first: float
+    second: float
+    difference: float
+    stderr: float | None
+    p: float | None
+    n: int
+
+
+def compare(first: Path, second: Path) -> list[Difference]:
+    """Rows that both have, on the documents that both have.
+
+    Where a row of the two folders differs in its context's name alone (each has one context that is no floor), these
+    two are compared too. Raises `InputError` for folders that share no rows.
+    """
+    found, tasks = [], [set(read_results(folder).tasks) for folder in (first, second)]
+    for task in sorted(tasks[0] & tasks[1]):
+        one, other = (_by_row(read_samples(folder, task)) for folder in (first, second))
+        for row in one:
+            if row in other:
+                found += _differences(task, row[0], row[1], one[row], other[row])
+        found += _single_contexts(task, one, other)
+    if not found:
+        raise InputError(f"{first} and {second} share no rows; expected the same task, context and number of shots")
+    return found
+
+
+Rows = Mapping[tuple[str, int | None], Mapping[str, Mapping[str, Any]]]
+_FLOORS = ("none", "other image", "truth")
+
+
+def _by_row(samples: Sequence[Mapping[str, Any]]) -> Rows:
+    rows: dict[tuple[str, int | None], dict[str, Mapping[str, Any]]] = {}
+    for sample in samples:
+        rows.setdefault((sample["context"], sample["num_fewshot"]), {})[sample["id"]] = sample
+    return rows
+
+
+def _single_contexts(task: str, one: Rows, other: Rows) -> list[Difference]:
+    names = [{context for context, _ in rows if context not in _FLOORS} for rows in (one, other)]
+    if any(len(own) != 1 for own in names) or names[0] == names[1]:
+        return []
+    mine, theirs = names[0].pop(), names[1].pop()
+    shots = [count for context, count in one if context == mine and (theirs, count) in other]
+    label = f"{mine} -> {theirs}"
+    return [d for n in shots for d in _differences(task, label, n, one[mine, n], other[theirs, n])]
+
+
+def _differences(
+    task: str,
+    context: str,
+    num_fewshot: int | None,
+    one: Mapping[str, Mapping[str, Any]],
+    other: Mapping[str, Mapping[str, Any]],
+) -> list[Difference]:
+    shared = [key for key in one if key in other]
+    made = []
+    for metric in one[shared[0]]["scores"] if shared else ():
+        pairs = [(one[key]["scores"][metric], other[key]["scores"].get(metric)) for key in shared]
+        if any(value is None for _, value in pairs):
+            continue
+        groups = [one[key]["image"] or key for key in shared]
+        mean, error = mean_and_error([b - a for a, b in pairs], groups)
+        known = error if error == error and error > 0 else None
+        p = math.erfc(abs(mean / known) / math.sqrt(2)) if known else None
+        first, second = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+        made.append(
+            Difference(
+                task, context, num_fewshot, metric, 100 * first, 100 * second, 100 * mean,
+                None if known is None else 100 * known, p, len(pairs),
+            )
+        )  # fmt: skip
+    return made
+
+
+def comparison_table(rows: Sequence[Difference]) -> str:
+    """One line a row, with a verdict at the level of 5 %."""
+    head = ["task", "context", "shots", "metric", "first", "second", "difference", "±", "p", "n", ""]
+    lines = [
+        [
+            row.task, row.context, "-" if row.num_fewshot is None else str(row.num_fewshot), row.metric,
+            number(row.first), number(row.second), number(row.difference), number(row.stderr), number(row.p, 3),
+            str(row.n), verdict(row),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return aligned(head, lines)
+
+
+def verdict(row: Difference) -> str:
+    """In words."""
+    if row.p is None:
+        return "equal" if row.difference == 0 else "not known"
+    return "differ" if row.p < 0.05 else "no difference shown"

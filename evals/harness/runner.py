@@ -1,0 +1,353 @@
+"""Runs tasks: for each context and number of shots, every document is asked about once, and the answers are scored.
+
+    images -> encoders (a thread) -> words ─┐
+    documents and shots ────────────────────┴-> prompts -> language model -> answers -> scores -> results.json
+
+What was described or answered before comes from caches in the output folder, so that a killed run goes on by the same
+command.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ...agent.models.base import LanguageModel, Request
+from ...agent.reader.reading import Reading, read
+from ...encoders.base import Encoder
+from ...errors import InputError
+from ...metrics.standard_errors import mean_and_error
+from ...progress import progress_bar
+from ..descriptions import image_key
+from ..task_data.documents import Doc
+from ..task_data.image_files import check
+from .background_words import BackgroundWords
+from .completion_cache import CachedModel, CompletionCache
+from .contexts import NONE, ContextRow, FileContexts, Source, encoder_row, table_rows
+from .results import ResultRow, Results, write_samples
+from .task_base import Prompted, Task
+
+_CHUNK = 256  # documents rendered and sent at once
+_THUMBNAIL = 320  # px
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """What is asked, and what is kept."""
+
+    num_fewshot: Sequence[int] = (0, 4)
+    seed: int = 0
+    floors: bool = True
+    output: Path | None = None
+    cache: Path | None = None  # of words and completions; by default output/cache
+    log_samples: bool = False  # prompts, completions, words and thumbnails too
+
+    @property
+    def cache_folder(self) -> Path | None:
+        return self.cache or (self.output / "cache" if self.output else None)
+
+
+def run(
+    tasks: Sequence[Task],
+    encoders: Mapping[str, Encoder],
+    files: Sequence[FileContexts],
+    model: LanguageModel | None,
+    settings: EvalSettings,
+    *,
+    asked_for: Mapping[str, Any] | None = None,
+) -> Results:
+    """All rows of all tasks, in order; written to `settings.output` too. files: contexts of every task.
+
+    asked_for: settings to be told in the results. Raises `InputError` for what does not fit, before any model is run.
+    """
+    start, rows, told = time.perf_counter(), [], {}
+    cache = settings.cache_folder
+    asked = CachedModel(model, CompletionCache(cache, model)) if model and cache else model
+    tasks = [with_contexts(task, files) for task in tasks]
+    for task in tasks:
+        _check(task, encoders, settings)
+    tally = _Tally()
+    for task in tasks:
+        made, samples = _run_task(task, encoders, files, asked, settings, tally)
+        rows += made
+        config = task.config
+        told[config.task] = {
+            "description": config.description, "metrics": dict(task.metrics), "notes": list(task.data.notes)
+        }  # fmt: skip
+        if settings.output:
+            write_samples(settings.output, config.task, samples)
+    results = Results(
+        rows, told, dict(asked_for or {}), time.perf_counter() - start, tally.prompt_tokens, tally.completion_tokens,
+        tally.failures,
+    )  # fmt: skip
+    if settings.output:
+        results.write(settings.output)
+    return results
+
+
+def with_contexts(task: Task, files: Sequence[FileContexts]) -> Task:
+    """The task with the documents that every file has a text for, so that all rows answer the same ones."""
+    if not files:
+        return task
+    for one in files:
+        one.check(task.data.asked)
+    asked = [doc for doc in task.data.asked if all(one.has(doc) for one in files)]
+    candidates = [doc for doc in task.data.candidates if all(one.has(doc) for one in files)]
+    names = " and ".join(one.spec for one in files)
+    if not asked or not candidates:
+        raise InputError(f"{task.config.task}: no {'shots' if asked else 'questions'} have texts of all of {names}")
+    left_out = len(task.data.asked) - len(asked)
+    note = f"{left_out} of {len(task.data.asked)} questions left out: no text in {names}"
+    notes = (*task.data.notes, note) if left_out else task.data.notes
+    return type(task)(task.config, replace(task.data, asked=asked, candidates=candidates, notes=notes), task.seed)
+
+
+def _check(task: Task, encoders: Mapping[str, Encoder], settings: EvalSettings) -> None:
+    names = task.images(max(settings.num_fewshot, default=0))
+    if encoders and task.data.images is None:
+        raise InputError(f"{task.config.task} names no images for {', '.join(encoders)}; set `images` in its file")
+    if encoders and task.data.images:
+        check(task.data.images, names)
+
+
+def _run_task(
+    task: Task,
+    encoders: Mapping[str, Encoder],
+    files: Sequence[FileContexts],
+    model: LanguageModel | None,
+    settings: EvalSettings,
+    tally: _Tally,
+) -> tuple[list[ResultRow], list[dict[str, Any]]]:
+    counts = list(dict.fromkeys(settings.num_fewshot))
+    background: AbstractContextManager[BackgroundWords | None] = nullcontext()
+    if encoders and task.data.images:
+        names = task.images(max(counts, default=0))
+        background = BackgroundWords(names, task.data.images, encoders, settings.cache_folder)
+    thumbnails = _Thumbnails(task, settings)
+    rows, samples = _constant_rows(task, settings), []
+    with background as words:
+        own = [encoder_row(spec, words) for spec in encoders] if words else []
+        own += [ContextRow(one.spec, "file", one) for one in files]
+        contexts = table_rows(own, task.data.asked, floors=settings.floors, seed=settings.seed)
+        parts = [_asked_rows(task, contexts, count, model, settings, tally) for count in counts] if model else []
+        if task.direct():
+            parts.append(_direct_rows(task, [one for one in contexts if one.name != NONE]))
+        for part in parts:
+            for row in part:
+                rows += row.results
+                samples += _samples(task, row, settings, thumbnails)
+    return rows, samples
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One row of a table: every document's answer and scores."""
+
+    context: ContextRow
+    num_fewshot: int | None
+    readings: Sequence[Reading]
+    scores: Sequence[Mapping[str, float]]
+    results: Sequence[ResultRow]
+
+
+def _asked_rows(
+    task: Task,
+    contexts: Sequence[ContextRow],
+    count: int,
+    model: LanguageModel,
+    settings: EvalSettings,
+    tally: _Tally,
+) -> Iterator[_Scored]:
+    """A row for each context, with `count` shots."""
+    blank: list[dict[str, float]] | None = None
+    for context in contexts:
+        readings = []
+        with progress_bar("answers") as bar:
+            label = f"{task.config.task}: {context.name}, {count} shots"
+            line = bar.add_task(label, total=len(task.data.asked), note="")
+            for reading in _answers(task, context.source, count, model, settings.seed):
+                readings.append(reading)
+                bar.update(line, advance=1)
+                tally.add(reading)
+        answers = [reading.answer for reading in readings]
+        scores = task.score_all(answers)
+        rows = _result_rows(task, context, model.spec, count, answers, scores, blank)
+        blank = scores if context.name == NONE else blank
+        yield _Scored(context, count, readings, scores, rows)
+
+
+def _direct_rows(task: Task, contexts: Sequence[ContextRow]) -> Iterator[_Scored]:
+    """Words scored as they are."""
+    for context in contexts:
+        readings = []
+        for doc in task.data.asked:
+            try:
+                text = " ".join(one.text for one in context.source(doc))
+                readings.append(Reading(None, None, text or None, None if text else "no words"))
+            except InputError as error:
+                readings.append(Reading(None, None, None, str(error)))
+        answers = [reading.answer for reading in readings]
+        scores = task.score_all(answers)
+        yield _Scored(context, None, readings, scores, _result_rows(task, context, None, None, answers, scores, None))
+
+
+def _answers(task: Task, source: Source, count: int, model: LanguageModel, seed: int) -> Iterator[Reading]:
+    """One reading for each document, in order. A document without words, or with an error, loses no other."""
+    for start in range(0, len(task.data.asked), _CHUNK):
+        chunk: list[Prompted | str] = []
+        for doc in task.data.asked[start : start + _CHUNK]:
+            try:
+                chunk.append(task.prompted(doc, source, count))
+            except InputError as error:
+                chunk.append(str(error))
+        yield from _read(task, model, chunk, seed)
+
+
+def _read(task: Task, model: LanguageModel, chunk: Sequence[Prompted | str], seed: int) -> list[Reading]:
+    """In one request for all that share template and choices."""
+    found: dict[int, Reading] = {
+        i: Reading(None, None, None, one) for i, one in enumerate(chunk) if isinstance(one, str)
+    }
+    alike: dict[Any, list[int]] = {}
+    for i, one in enumerate(chunk):
+        if isinstance(one, Prompted):
+            alike.setdefault((one.template, one.choices), []).append(i)
+    for (template, choices), places in alike.items():
+        ones = [one for i in places if isinstance(one := chunk[i], Prompted)]
+        texts = tuple(f" {choice}" for choice in choices) if choices else None
+        request = Request(task.config.max_tokens, template.stop, 0.0, seed, texts)
+        made = read(model, template, [one.query for one in ones], [one.shots for one in ones], request)
+        found.update(zip(places, made, strict=True))
+    return [found[i] for i in range(len(chunk))]
+
+
+def _result_rows(
+    task: Task,
+    context: ContextRow,
+    llm: str | None,
+    count: int | None,
+    answers: Sequence[str | None],
+    scores: Sequence[Mapping[str, float]],
+    blank: Sequence[Mapping[str, float]] | None,
+) -> list[ResultRow]:
+    groups = [doc.image or doc.id for doc in task.data.asked]
+    made = []
+    for metric, score in task.corpus(answers, scores).items():
+        above, error = None, None
+        if blank is not None and metric in blank[0]:
+            pairs = [one[metric] - other[metric] for one, other in zip(scores, blank, strict=True)]
+            above, error = (100 * value for value in mean_and_error(pairs, groups))
+        made.append(
+            ResultRow(
+                task.config.task, context.name, context.role, context.encoder, llm, count, metric, score.score,
+                _known(score.stderr), len(answers), sum(one is None for one in answers), above, _known(error),
+            )
+        )  # fmt: skip
+    return made
+
+
+def _constant_rows(task: Task, settings: EvalSettings) -> list[ResultRow]:
+    answer = task.constant() if settings.floors else None
+    if answer is None:
+        return []
+    context = ContextRow(f"constant: {answer}", "floor", lambda doc: ())
+    answers = [answer] * len(task.data.asked)
+    scores = task.score_all(answers)
+    return _result_rows(task, context, None, None, answers, scores, None)
+
+
+def _samples(task: Task, row: _Scored, settings: EvalSettings, thumbnails: _Thumbnails) -> list[dict[str, Any]]:
+    return [
+        _sample(task, row, doc, reading, scores, settings, thumbnails)
+        for doc, reading, scores in zip(task.data.asked, row.readings, row.scores, strict=True)
+    ]
+
+
+def _sample(
+    task: Task,
+    row: _Scored,
+    doc: Doc,
+    reading: Reading,
+    scores: Mapping[str, float],
+    settings: EvalSettings,
+    thumbnails: _Thumbnails,
+) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "task": task.config.task,
+        "context": row.context.name,
+        "num_fewshot": row.num_fewshot,
+        "id": doc.id,
+        "image": doc.image,
+        "type": doc.type,
+        "query": doc.query,
+        "references": list(dict.fromkeys(doc.references)),
+        "answer": reading.answer,
+        "scores": dict(scores),
+    }
+    if settings.log_samples:
+        try:
+            words = [{"label": one.label, "text": one.text} for one in row.context.source(doc)]
+        except InputError:
+            words = []
+        entry |= {
+            "words": words, "prompt": reading.prompt,
+            "completion": reading.completion.text if reading.completion else None,
+            "error": reading.error, "note": reading.note, "thumbnail": thumbnails.of(doc.image),
+        }  # fmt: skip
+    return entry
+
+
+class _Thumbnails:
+    """Small copies of images in `output/images`, one for each image."""
+
+    def __init__(self, task: Task, settings: EvalSettings) -> None:
+        self.images, self.output = task.data.images, settings.output if settings.log_samples else None
+        self._made: dict[str, str | None] = {}
+
+    def of(self, name: str) -> str | None:
+        """Path in the output folder; None where there is no image to be had."""
+        if self.images is None or self.output is None or not name:
+            return None
+        if name not in self._made:
+            self._made[name] = self._write(name, self.output)
+        return self._made[name]
+
+    def _write(self, name: str, output: Path) -> str | None:
+        try:
+            image = self.images.read(name) if self.images else None
+        except Exception:  # the sample says why
+            return None
+        if image is None:
+            return None
+        path = output / "images" / f"{image_key(image)}.jpg"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            small = image.copy()
+            small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+            small.save(path, quality=85)
+        return f"images/{path.name}"
+
+
+@dataclass
+class _Tally:
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    failures: int = 0
+
+    def add(self, reading: Reading) -> None:
+        if reading.completion is None:
+            self.failures += 1
+            return
+        self.failures += reading.completion.error is not None
+        self.prompt_tokens += reading.completion.prompt_tokens
+        self.completion_tokens += reading.completion.completion_tokens
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or value != value else value

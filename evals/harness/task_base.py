@@ -1,0 +1,108 @@
+"""What the runner asks of a task."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...errors import InputError
+from ...metrics.standard_errors import mean_and_error
+from ...prompting.fewshot import NUM_PSEUDO
+from ...prompting.templates import Shot, Template
+from ..task_data.documents import Doc, TaskData
+from ..task_data.task_config import TaskConfig
+from .contexts import Source
+
+
+@dataclass(frozen=True)
+class Score:
+    """x100; stderr is None where it is not known."""
+
+    score: float
+    stderr: float | None
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """One document as the language model is asked about it."""
+
+    template: Template
+    query: Shot
+    shots: Sequence[Shot]
+    choices: tuple[str, ...] | None = None  # the answer is one of these
+
+
+class Task(ABC):
+    """A task with its data. Everything it draws is a function of the seed."""
+
+    metrics: Mapping[str, str]
+    """Name -> what it is. The first is the one that rows are compared by."""
+
+    def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
+        self.config, self.data, self.seed = config, data, seed
+
+    @classmethod
+    @abstractmethod
+    def load(cls, config: TaskConfig, folder: Path, *, limit: int | None, seed: int) -> Task:
+        """Read the task's files. Raises `InputError` for all that is wrong with them."""
+
+    @abstractmethod
+    def prompted(self, doc: Doc, source: Source, num_fewshot: int) -> Prompted:
+        """How a document is asked about. source: the context of images, also of those in shots."""
+
+    @abstractmethod
+    def score_all(self, answers: Sequence[str | None]) -> list[dict[str, float]]:
+        """Metric -> score, 1 for right, for each of `data.asked`; of an answer that could not be parsed the lowest."""
+
+    def corpus(self, answers: Sequence[str | None], scores: Sequence[Mapping[str, float]]) -> dict[str, Score]:
+        """All metrics over `data.asked`: means, with standard errors clustered by image."""
+        groups = [doc.image or doc.id for doc in self.data.asked]
+        made = {}
+        for name in self.metrics:
+            mean, error = mean_and_error([one[name] for one in scores], groups)
+            made[name] = Score(100 * mean, 100 * error)
+        return made
+
+    def shot_docs(self, num_fewshot: int) -> list[Doc]:
+        """Documents of different images for shots, drawn once for all queries; fewer are the first of more.
+
+        Raises `InputError` where there are too few images.
+        """
+        first: dict[str, Doc] = {}
+        for doc in random.Random(self.seed).sample(self.data.candidates, len(self.data.candidates)):
+            first.setdefault(doc.image or doc.id, doc)
+        if len(first) < num_fewshot:
+            raise InputError(
+                f"{self.config.task}: {num_fewshot} shots asked for, but there are only {len(first)} images for "
+                "shots; lower num_fewshot"
+            )
+        return list(first.values())[:num_fewshot]
+
+    def images(self, most_shots: int) -> list[str]:
+        """Every image that needs words, those of shots first."""
+        docs = [*self.shot_docs(most_shots), *self.data.asked]
+        return list(dict.fromkeys(doc.image for doc in docs if doc.image))
+
+    def constant(self) -> str | None:
+        """The answer of the floor that does not look: the commonest of the candidates; None where there is none."""
+        common = Counter(doc.answer for doc in self.data.candidates if doc.answer).most_common(1)
+        return common[0][0] if common else None
+
+    def direct(self) -> bool:
+        """Whether words themselves are scored too, without a language model."""
+        return False
+
+
+def demonstrations(docs: Sequence[Doc], source: Source) -> list[Shot]:
+    """Documents as shots."""
+    return [Shot(source(doc), doc.query, doc.answer, doc.id, image=doc.image) for doc in docs]
+
+
+def pseudo_samples(task: Task) -> list[Shot]:
+    """For prompts without shots: questions and answers alone, which show the form of an answer and no image."""
+    shots = demonstrations(task.shot_docs(min(NUM_PSEUDO, len(task.data.candidates))), lambda doc: ())
+    return [replace(shot, image="") for shot in shots]

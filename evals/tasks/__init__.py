@@ -1,0 +1,1 @@
+"""Tasks that `textlens eval` knows by name."""
