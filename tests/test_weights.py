@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from textlens import ImageReader
+from textlens.encoders.pipeline import describe_stream
 from textlens.encoders.registry import REDRAW_ENCODER, WEIGHTS, load_encoder
 from textlens.prompting.fewshot import pseudo_shots
 from textlens.scenes.evals.dediffusion_facts import write
@@ -95,3 +97,24 @@ def test_asked_of_an_image_with_what_comes_along() -> None:
     assert all(answer.error is None for answer in answers)
     assert {one.encoder for answer in answers for one in answer.descriptions} == set(SCENES)
     assert sum(answer.answer == scene.background for answer, scene in zip(answers, scenes, strict=True)) >= 30
+
+
+@pytest.mark.parametrize("spec", ["coca", "tags", "decap"])
+def test_photographs_of_any_shape_and_colour_mode_have_words(spec: str, tmp_path: Path) -> None:
+    grey = Image.linear_gradient("L").resize((300, 200))
+    pictures = {
+        "thin.png": grey.resize((1, 4000)),
+        "flat.png": grey.resize((4000, 1)),
+        "grey.jpg": grey,
+        "cmyk.jpg": grey.convert("RGB").convert("CMYK"),
+        "alpha.png": grey.convert("RGBA"),
+        "one.png": grey.resize((1, 1)),
+    }
+    for name, picture in pictures.items():
+        picture.save(tmp_path / name)
+    rows = list(describe_stream([str(tmp_path / name) for name in pictures], {spec: load_encoder(spec)}))
+    assert [row.error for row in rows] == [None] * len(pictures)
+    assert all(isinstance(row.description.text, str) for row in rows if row.description)
+    grey.resize((10_000, 10_000)).save(tmp_path / "huge.png")
+    huge = next(iter(describe_stream([str(tmp_path / "huge.png")], {spec: load_encoder(spec)})))
+    assert "100,000,000 pixels, over the limit" in str(huge.error)
