@@ -1,110 +1,144 @@
-"""VQA accuracy as the official script computes it, oddities included (Antol et al. 2015, arXiv 1505.00468;
-github.com/GT-Vision-Lab/VQA, vqaEval.py of the second version of the data)."""
+"""The official VQA accuracy of short answers (Antol et al. 2015, arXiv 1505.00468), with its normalisation.
+
+The protocol, its word lists included, is that of `PythonEvaluationTools/vqaEvaluation/vqaEval.py` in
+github.com/GT-Vision-Lab/VQA (BSD-2-Clause, commit a013f00 of 2021), which VQAv2, OK-VQA, TextVQA and VizWiz report. Its
+oddities are kept, so that figures compare with published ones; each is named where it stands below.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import InputError
 
-_PUNCTUATION = tuple(';/[]"{}()=+\\_-><@`,?!')  # neither apostrophe nor colon
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # neither apostrophe nor colon; full stops have a rule of their own
+_DIGIT_COMMA_DIGIT = re.compile(r"\d,\d", re.ASCII)
+# The original writes `(?!<=\d)` before the stop, a misspelt lookbehind that never fails, so "3." loses its stop too.
+_FULL_STOP = re.compile(r"\.(?!\d)", re.ASCII)
+_MAX_FULL_STOPS = 32  # the original passes re.UNICODE, which is 32, where `sub` takes the count
+
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_DIGITS = {"none": "0", **{word: str(i) for i, word in enumerate(_WORDS)}}
+_NUMBERS = {"none": "0"} | {word: str(value) for value, word in enumerate(_WORDS)}
 _ARTICLES = frozenset(("a", "an", "the"))
-_PERIOD = re.compile(r"(?!<=\d)(\.)(?!\d)")  # meant as a look-behind; read as written, it drops "." before no digit
-_COMMA_IN_NUMBER = re.compile(r"\d,\d")
-_PERIODS_DROPPED = int(re.UNICODE)  # 32: the script passes this flag where `sub` takes a count
-# Lower-cased words never match the keys with capitals; the protocol has them all the same.
-_CONTRACTIONS = dict(
-    pair.split(" ")
-    for pair in """\
-aint ain't|arent aren't|cant can't|couldve could've|couldnt couldn't|couldn'tve couldn't've|
-couldnt've couldn't've|didnt didn't|doesnt doesn't|dont don't|hadnt hadn't|hadnt've hadn't've|
-hadn'tve hadn't've|hasnt hasn't|havent haven't|hed he'd|hed've he'd've|he'dve he'd've|hes he's|howd how'd|
-howll how'll|hows how's|Id've I'd've|I'dve I'd've|Im I'm|Ive I've|isnt isn't|itd it'd|itd've it'd've|
-it'dve it'd've|itll it'll|let's let's|maam ma'am|mightnt mightn't|mightnt've mightn't've|
-mightn'tve mightn't've|mightve might've|mustnt mustn't|mustve must've|neednt needn't|notve not've|
-oclock o'clock|oughtnt oughtn't|ow's'at 'ow's'at|'ows'at 'ow's'at|'ow'sat 'ow's'at|shant shan't|
-shed've she'd've|she'dve she'd've|she's she's|shouldve should've|shouldnt shouldn't|shouldnt've shouldn't've|
-shouldn'tve shouldn't've|somebody'd somebodyd|somebodyd've somebody'd've|somebody'dve somebody'd've|
-somebodyll somebody'll|somebodys somebody's|someoned someone'd|someoned've someone'd've|
-someone'dve someone'd've|someonell someone'll|someones someone's|somethingd something'd|
-somethingd've something'd've|something'dve something'd've|somethingll something'll|thats that's|thered there'd|
-thered've there'd've|there'dve there'd've|therere there're|theres there's|theyd they'd|theyd've they'd've|
-they'dve they'd've|theyll they'll|theyre they're|theyve they've|twas 'twas|wasnt wasn't|wed've we'd've|
-we'dve we'd've|weve we've|werent weren't|whatll what'll|whatre what're|whats what's|whatve what've|
-whens when's|whered where'd|wheres where's|whereve where've|whod who'd|whod've who'd've|who'dve who'd've|
-wholl who'll|whos who's|whove who've|whyll why'll|whyre why're|whys why's|wont won't|wouldve would've|
-wouldnt wouldn't|wouldnt've wouldn't've|wouldn'tve wouldn't've|yall y'all|yall'll y'all'll|y'allll y'all'll|
-yall'd've y'all'd've|y'alld've y'all'd've|y'all'dve y'all'd've|youd you'd|youd've you'd've|you'dve you'd've|
-youll you'll|youre you're|youve you've""".replace("\n", "").split("|")
-)
-# Scores of data that rounds 2/3: two matches of ten are 0.6 by the official average over nine.
-_ROUNDED = {0.667: 0.6, 0.67: 0.6, 0.333: 0.3, 0.33: 0.3}
+
+_ENDINGS = {  # the words that the protocol knows before each ending; "she's", "I'm" and others are not among them
+    "n't": "ai are ca could did does do had has have is might must need ought sha should was were wo would",
+    "n't've": "could had might should would",
+    "'ve": "could might must not should they we what where who would you",
+    "'d": "he how it someone something there they where who you",
+    "'d've": "he it she somebody someone something there they we who you y'all",
+    "'ll": "how it somebody someone something they what who why you y'all",
+    "'s": "he how somebody someone that there what when where who why",
+    "'re": "there they what why you",
+}
 
 
-def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
-    """min(1, matches / 3), averaged over leaving out each of the answers in turn: with ten answers 0, 0.3, 0.6, 0.9, 1.
-
-    answers: of all annotators. With fewer than ten the rule is the same, so that two equal answers give 1/3; a single
-    one, which cannot be left out, is compared exactly. Answers are normalised if they differ from one another, the
-    prediction too; an answer that all agree on is compared as it stands. Raises `InputError` for no answers.
-    """
-    if not answers:
-        raise InputError("no answers to compare with; expected those of ten annotators")
-    written = " ".join(re.split(r"[\n\t]", prediction)).strip()
-    if len(answers) == 1:
-        return float(normalize_answer(written) == normalize_answer(answers[0]))
-    true = [*answers]
-    if len(set(true)) > 1:
-        written, true = normalize_answer(written), [normalize_answer(one) for one in true]
-    matches = sum(one == written for one in true)
-    return sum(min(1.0, (matches - (one == written)) / 3) for one in true) / len(true)
+def _contractions() -> Iterator[tuple[str, str]]:
+    """(misspelt, corrected): each contraction with exactly one of its apostrophes left out."""
+    words = [stem + ending for ending, stems in _ENDINGS.items() for stem in stems.split()]
+    for word in [*words, "ma'am", "o'clock", "'ow's'at", "'twas", "y'all"]:
+        for apostrophe in re.finditer("'", word):
+            yield word[: apostrophe.start()] + word[apostrophe.end() :], word
+    yield "somebody'd", "somebodyd"  # the wrong way round in the original
 
 
-def vqa_accuracy_from_scores(prediction: str, scores: Mapping[str, float]) -> float:
-    """Of data that gives the score of each answer. 0.667 (also 0.67) and 0.333 (0.33) are rounded fractions and read as
-    the official 0.6 and 0.3. Whether all annotators agreed is not known, so all is normalised. Raises `InputError` for
-    no answers, and for a score that is not from 0 to 1.
-    """
-    if not scores:
-        raise InputError("no answers to compare with; expected answers and their scores")
-    if wrong := [score for score in scores.values() if not 0 <= score <= 1]:
-        raise InputError(f"a score of an answer is {wrong[0]}; expected 0 to 1")
-    known: dict[str, float] = {}
-    for answer, score in scores.items():
-        name = normalize_answer(answer)
-        known[name] = max(known.get(name, 0.0), _ROUNDED.get(score, score))
-    return known.get(normalize_answer(" ".join(re.split(r"[\n\t]", prediction)).strip()), 0.0)
+_CONTRACTIONS = dict(_contractions())
 
-
-def answers_from_counts(counts: Mapping[str, int]) -> list[str]:
-    """Answer -> how many annotators gave it, as a list of answers."""
-    return [answer for answer, count in counts.items() for _ in range(count)]
+_ACCURACIES = (0.0, 0.3, 0.6, 0.9, 1.0)  # of an answer that 0, 1, 2, 3, 4 or more of ten annotators gave
+# Published soft scores and the number of annotators they stand for. Thirds are min(1, annotators / 3), without leaving
+# one out; 1 is read as four or more, and so stays 1.
+_SCORES = ((0.0, 0), (0.3, 1), (1 / 3, 1), (0.6, 2), (2 / 3, 2), (0.9, 3), (1.0, 4))
+_SCORE_TOLERANCE = 0.005  # 0.33, 0.333, 0.67 and 0.667 are thirds
 
 
 def normalize_answer(text: str) -> str:
-    """Punctuation, then number words, articles and contractions. Text that is already stripped."""
-    return _without_articles(_without_punctuation(text))
-
-
-def _without_punctuation(text: str) -> str:
-    """A mark goes if it stands beside a space anywhere in the text, or if the text has such as "1,000"; otherwise a
-    space comes in its place."""
-    written, number = text, _COMMA_IN_NUMBER.search(text) is not None
-    for mark in _PUNCTUATION:
-        beside_space = f"{mark} " in text or f" {mark}" in text
-        written = written.replace(mark, "" if beside_space or number else " ")
-    return _PERIOD.sub("", written, count=_PERIODS_DROPPED)
-
-
-def _without_articles(text: str) -> str:
-    words = (_DIGITS.get(word, word) for word in text.lower().split())
+    """`text` as the protocol compares it: without punctuation and articles, lower case, number words up to ten as
+    digits, missing apostrophes put back. "None" becomes "0"; "The" becomes "".
+    """
+    words = (_NUMBERS.get(word, word) for word in _strip_punctuation(_clean(text)).lower().split())
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
-def official_results(answers: Mapping[Hashable, str]) -> list[dict[str, Any]]:
-    """Question id -> answer, as the evaluation server takes it."""
-    return [{"question_id": key, "answer": answer} for key, answer in answers.items()]
+def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
+    """Official accuracy of `prediction`, 0 to 1, against the `answers` of all annotators of the question, usually ten.
+
+    Each annotator in turn is left out: min(1, matches among the others / 3), averaged. Of ten annotators, 1, 2, 3, 4 or
+    more matches give 0.3, 0.6, 0.9, 1.0, exactly. Where all annotators agree, the strings are compared as they are,
+    case and punctuation included; otherwise after `normalize_answer`.
+
+    Any number of answers is scored by the same rule; two can give 1/3 at most, three 2/3. A single answer cannot be
+    left out: 1 if it equals the prediction after `normalize_answer`, else 0. No answers: `InputError`.
+    """
+    if not answers:
+        raise InputError("got no answers to compare with; expected those of the annotators, usually ten")
+    if len(answers) == 1:
+        return float(normalize_answer(prediction) == normalize_answer(answers[0]))
+    counts = Counter(map(_clean, answers))
+    matches = _matches(prediction, counts, unanimous=len(counts) == 1)
+    others = len(answers) - matches
+    thirds = matches * min(3, matches - 1) + others * min(3, matches)  # left out: a matching annotator, another
+    return thirds / (3 * len(answers))
+
+
+def answers_from_counts(counts: Mapping[str, int]) -> list[str]:
+    """The list of answers that `vqa_accuracy` takes, from the number of annotators who gave each answer."""
+    if wrong := {answer: count for answer, count in counts.items() if count < 0}:
+        raise InputError(f"numbers of annotators are negative: {wrong}; expected 0 or more")
+    return [answer for answer, count in counts.items() for _ in range(count)]
+
+
+def vqa_accuracy_from_scores(prediction: str, scores: Mapping[str, float]) -> float:
+    """Official accuracy of `prediction`, 0 to 1, from data that gives a soft score for each answer of ten annotators.
+
+    scores: 0, 0.3, 0.6, 0.9 or 1, or rounded thirds, as OK-VQA has them in PICa: 1/3 is read as 0.3 and 2/3 as 0.6;
+    1 is kept, also where the thirds hide an official 0.9. Others, or none at all: `InputError`.
+
+    Whether all annotators agreed is not known (answers given once are left out of such data), so both sides are always
+    normalised, which the official script does where they differ.
+    Answers that normalise to the same are counted together, as official: 0.3 and 0.6 make 0.9.
+    """
+    if not scores:
+        raise InputError("got no scores to compare with; expected a score for each answer of the annotators")
+    counts: Counter[str] = Counter()
+    for answer, score in scores.items():
+        counts[_clean(answer)] += _annotators(answer, score)
+    matches = _matches(prediction, counts, unanimous=False)
+    return _ACCURACIES[min(4, matches)]
+
+
+def results_format(answers: Mapping[int, str] | Mapping[str, str]) -> list[dict[str, int | str]]:
+    """Question id -> answer, as the list that the official evaluation and its server read from a JSON file."""
+    return [{"question_id": question, "answer": answer} for question, answer in answers.items()]
+
+
+def _matches(prediction: str, counts: Mapping[str, int], *, unanimous: bool) -> int:
+    """How many annotators answered `prediction`; `counts` has cleaned answers."""
+    if unanimous:
+        return counts.get(_clean(prediction), 0)
+    wanted = normalize_answer(prediction)
+    return sum(count for answer, count in counts.items() if normalize_answer(answer) == wanted)
+
+
+def _annotators(answer: str, score: float) -> int:
+    for level, annotators in _SCORES:
+        if abs(score - level) <= _SCORE_TOLERANCE:
+            return annotators
+    raise InputError(f"the score of {answer!r} is {score}; expected 0, 0.3, 0.6, 0.9, 1 or a third, rounded or not")
+
+
+def _clean(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ").strip()
+
+
+def _strip_punctuation(text: str) -> str:
+    """Marks become spaces, but a mark is deleted if it stands beside a space anywhere in the text, and every mark is if
+    the text has a number such as "1,000"; then full stops that no digit follows are deleted.
+    """
+    has_number = _DIGIT_COMMA_DIGIT.search(text) is not None
+    result = text
+    for mark in _PUNCTUATION:
+        beside_space = f"{mark} " in text or f" {mark}" in text
+        result = result.replace(mark, "" if beside_space or has_number else " ")
+    return _FULL_STOP.sub("", result, count=_MAX_FULL_STOPS)
