@@ -167,7 +167,7 @@ FROM_SCORES = [
     ("2", {"two": 0.3, "2": 0.6, "3": 1}, 0.9),  # one answer and two
     ("2", {"two": 0.667, "2": 0.667, "3": 0.667}, 1.0),  # two and two
     ("yes", {"yes": 1}, 1.0),
-    ("Yes", {"yes": 1}, 1.0),  # unanimous
+    ("Yes", {"yes": 1}, 1.0),  # whether all agree is not known
     ("Yes", {"yes": 0.667}, 0.6),  # the others gave answers that are not listed
 ]
 
