@@ -26,11 +26,11 @@ from ..metrics.caption_metrics import best_constant, caption_scores
 from ..metrics.retrieval import own_recall
 from ..metrics.standard_errors import mean_and_error
 from ..metrics.word_overlap import overlap
+from ..prompting.faithfulness.content_words import caption_words, joined_words
 from ..train.data.base import Sample
 from ..train.data.pixels import image_of
 from ..train.evaluators import image_embeddings
 from .aligned_table import aligned, number
-from .content_words import caption_words, joined_words
 from .descriptions import describe_all
 from .encoder_variants import load_variants
 from .photos import ImageOption, JsonOption, LimitOption, SeedOption, SourceArgument, TextOption, load_photos_of

@@ -27,6 +27,7 @@ from ...encoders.dediffusion.patch_grid import patch_grid
 from ...encoders.dediffusion.vocabulary import Vocabulary
 from ...encoders.saved_models import write_text
 from ...errors import InputError
+from ...prompting.faithfulness.content_words import caption_words
 from ..data.base import Data, DataSource, Sample
 from ..data.pixels import cropped, image_of
 from ..engine.attention import attention_for_training
@@ -39,7 +40,7 @@ from .feature_decoder import FeatureDecoder, FeatureDecoderConfig, FeatureSpace,
 from .patch_cache import cached_patches
 from .token_states import TokenStates
 
-WORDS_NAME = "words.txt"
+WORDS_NAME, CONTENT_WORDS_NAME = "words.txt", "content-words.txt"
 _NOISE, _TIMESTEP, _TEXT = 1, 2, 3  # streams of random numbers
 _BATCH = 64  # of evaluation, and of encoding
 
@@ -61,6 +62,7 @@ class FeatureDecoderTraining:
     loose_words: Share = 0.5  # of samples whose text is words of all captions, shuffled
     max_words: Count = 24  # most of such words; their number is drawn
     word_count: Count = 5  # captions that must have a word for it to be listed in words.txt
+    content_word_count: Count = 20  # the same of content-words.txt: nouns, verbs and adjectives
     text_dropout: Share = 0.1  # of samples without text
     cache_features: bool = True  # keep those of finite data on disk; else encode in each step, randomly cropped
     statistics_images: Count = 4096  # most that the components are computed from
@@ -203,13 +205,19 @@ class FeatureDecoderRecipe(Recipe):
         return self.decoder
 
     def save(self, folder: Path) -> None:
-        """The decoder, and of finite data the words that it knows, the most frequent first."""
+        """The decoder, and of finite data the words that it knows, the most frequent first: all, and content words."""
         self.decoder.save_pretrained(folder)
         if self.source.size is None:
             return
         counts = Counter(word for text in self.source.captions() for word in self._words_of(text))
-        known = sorted((-count, word) for word, count in counts.items() if count >= self.config.word_count)
-        write_text("\n".join(word for _, word in known) + "\n", folder / WORDS_NAME)
+        known = [word for _, word in sorted((-count, word) for word, count in counts.items())]
+        often = [word for word in known if counts[word] >= self.config.content_word_count]
+        lists = {
+            WORDS_NAME: [word for word in known if counts[word] >= self.config.word_count],
+            CONTENT_WORDS_NAME: [word for word in often if caption_words(word).content],
+        }
+        for name, words in lists.items():
+            write_text("".join(f"{word}\n" for word in words), folder / name)
 
     def record(self) -> dict[str, Any]:
         """The share of the features' variance that the components keep."""

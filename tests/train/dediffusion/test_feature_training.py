@@ -128,11 +128,14 @@ def test_a_resumed_run_ends_with_the_same_weights(folder, tmp_path):
 
 
 def test_a_run_leaves_a_decoder_and_its_words(folder, tmp_path):
-    config = feature_config(folder)
+    config = feature_config(folder, content_word_count=1)
     assert run(FeatureDecoderRecipe, config, tmp_path / "run").finished
     model = tmp_path / "run" / "model"
     assert FeatureDecoder.from_pretrained(model).config.grid == 2
     assert (model / "words.txt").read_text().split()[:2] == ["number", "a"]
+    content = (model / "content-words.txt").read_text().split()
+    assert {"number", "picture"} <= set(content)
+    assert not {"a", "is", "this"} & set(content)
     record = json.loads((model / "training.json").read_text())
     assert 0 < record["settings"]["variance_kept"] < 1
     assert "empty_gap_800" in record["final_metrics"]["validation"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..prompting.faithfulness.words import lemmas, split_quotes, tag
+from .words import lemmas, split_quotes, tag
 
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 

@@ -1,4 +1,4 @@
-from textlens.evals.content_words import caption_words, joined_words
+from textlens.prompting.faithfulness.content_words import caption_words, joined_words
 
 
 def test_lemmas_of_nouns_verbs_and_adjectives():
