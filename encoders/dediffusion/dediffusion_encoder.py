@@ -108,11 +108,14 @@ class Dediffusion:
 
     def choose_words(self, logits: Tensor) -> list[tuple[list[int], float]]:
         """(B, N, V) -> for each image its words (indices into the vocabulary) and their log probability."""
-        best = logits.float().max(dim=-1)
-        log_probabilities = best.values - logits.float().logsumexp(dim=-1)  # (B, N)
+        if self.config.distinct:
+            log_probabilities, chosen = distinct_words(logits.float().log_softmax(-1))  # (B, N) each
+        else:
+            best, chosen = logits.float().max(dim=-1)
+            log_probabilities = best - logits.float().logsumexp(dim=-1)
         wanted = math.log(self.config.min_probability) if self.config.min_probability else -math.inf
         kept = log_probabilities >= log_probabilities.amax(1, keepdim=True).clamp(max=wanted)  # the surest word stays
-        rows = zip(best.indices.tolist(), log_probabilities.tolist(), kept.tolist(), strict=True)
+        rows = zip(chosen.tolist(), log_probabilities.tolist(), kept.tolist(), strict=True)
         return [(list(compress(places, keep)), sum(compress(scores, keep))) for places, scores, keep in rows]
 
     def _description(self, places: list[int], score: float) -> Description:
@@ -149,6 +152,24 @@ class Dediffusion:
         """
         model, tokenizer = load_model(source, backbone, device)
         return cls(model, tokenizer, model.config.vocabulary(tokenizer), spec=spec)
+
+
+def distinct_words(log_probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, N, V) -> log probability and index of a word for each query, (B, N) each, none twice: the surest query
+    chooses first."""
+    number, size = log_probabilities.shape[1:]
+    if number > size:
+        raise InputError(f"{number} queries cannot write different words of {size}; set distinct to false")
+    left = log_probabilities.clone()
+    rows = torch.arange(len(left), device=left.device)
+    values, indices = left.new_zeros(left.shape[:2]), torch.zeros(left.shape[:2], dtype=torch.long, device=left.device)
+    for _ in range(number):
+        value, place = left.flatten(1).max(-1)
+        query, word = place // size, place % size
+        values[rows, query], indices[rows, query] = value, word
+        left[rows, query] = -math.inf
+        left[rows, :, word] = -math.inf
+    return values, indices
 
 
 def _kept_rows(token_embeddings: Tensor, vocabulary: Vocabulary) -> Tensor:

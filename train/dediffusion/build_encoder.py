@@ -28,6 +28,8 @@ def build_encoder(config: DediffusionTraining, clip: Clip, decoder: Decoder) -> 
         encoder = encoder if words is None else restrict_vocabulary(encoder, words, decoder)
     if config.min_probability is not None:
         encoder.model.config = replace(encoder.config, min_probability=config.min_probability)
+    if config.distinct is not None:
+        encoder.model.config = replace(encoder.config, distinct=config.distinct)
     return encoder
 
 

@@ -28,6 +28,7 @@ class DediffusionTraining:
     encoder: DediffusionConfig = DediffusionConfig()  # sizes of a new encoder
     start: str | None = None  # folder of a trained encoder to go on from, in place of `encoder`
     min_probability: Share | None = None  # in place of the encoder's own; training uses all words
+    distinct: bool | None = None  # in place of the encoder's own
     words: str | tuple[str, ...] | None = None  # that may be written: a list, or the path of a text file; None: all
     cache_latents: bool = True  # of finite data: encode every image once, on disk; else in each step, randomly cropped
     cache_patches: bool = False  # keep what a frozen image tower makes of finite data on disk too: then no random crops

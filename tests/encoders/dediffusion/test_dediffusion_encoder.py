@@ -13,7 +13,12 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
 from safetensors.torch import load_file, save_file
 from textlens.encoders.clip.clip import Clip
-from textlens.encoders.dediffusion.dediffusion_encoder import Dediffusion, DediffusionConfig, DediffusionModel
+from textlens.encoders.dediffusion.dediffusion_encoder import (
+    Dediffusion,
+    DediffusionConfig,
+    DediffusionModel,
+    distinct_words,
+)
 from textlens.encoders.registry import load_encoder
 from textlens.errors import InputError
 from torch.nn import functional as F
@@ -113,6 +118,17 @@ def test_words_that_it_is_not_sure_of_are_left_out(new: Callable[..., Dediffusio
     assert [len(one.tokens) for one in new(min_probability=0.999).describe(images(3))] == [1, 1, 1]
     with pytest.raises(InputError, match="min_probability is 1"):
         new(min_probability=1.0)
+
+
+def test_no_word_is_said_twice_where_that_is_asked_for(new: Callable[..., Dediffusion]) -> None:
+    probabilities = torch.tensor([[0.5, 0.3, 0.1, 0.1], [0.6, 0.2, 0.1, 0.1], [0.1, 0.1, 0.4, 0.4]]).unsqueeze(0)
+    found, words = distinct_words(probabilities.log())
+    assert words.tolist() == [[1, 0, 2]]  # the second query is surer of word 0 than the first
+    assert found.exp().tolist() == [pytest.approx([0.3, 0.6, 0.4])]
+    encoder = new(distinct=True)
+    assert all(len(set(one.tokens)) == 5 for one in encoder.describe(images(6)))
+    with pytest.raises(InputError, match="5 queries cannot write different words of 3"):
+        distinct_words(torch.zeros(1, 5, 3))
 
 
 def test_the_tied_head_measures_cosines_with_the_text_encoders_embeddings(clip: Clip, tokenizer: CLIPTokenizer) -> None:
