@@ -236,10 +236,13 @@ def _constant_rows(task: Task, settings: EvalSettings) -> list[ResultRow]:
 
 
 def _samples(task: Task, row: _Scored, settings: EvalSettings, thumbnails: _Thumbnails) -> list[dict[str, Any]]:
-    return [
+    made = [
         _sample(task, row, doc, reading, scores, settings, thumbnails)
         for doc, reading, scores in zip(task.data.asked, row.readings, row.scores, strict=True)
     ]
+    for entry, drawn in zip(made, task.pictures() if settings.log_samples else (), strict=False):
+        entry["drawn"] = thumbnails.keep(drawn)
+    return made
 
 
 def _sample(
@@ -288,17 +291,17 @@ class _Thumbnails:
         if self.images is None or self.output is None or not name:
             return None
         if name not in self._made:
-            self._made[name] = self._write(name, self.output)
+            try:
+                self._made[name] = self.keep(self.images.read(name))
+            except Exception:  # the sample says why
+                self._made[name] = None
         return self._made[name]
 
-    def _write(self, name: str, output: Path) -> str | None:
-        try:
-            image = self.images.read(name) if self.images else None
-        except Exception:  # the sample says why
+    def keep(self, image: Image.Image | None) -> str | None:
+        """A small copy of any image."""
+        if image is None or self.output is None:
             return None
-        if image is None:
-            return None
-        path = output / "images" / f"{image_key(image)}.jpg"
+        path = self.output / "images" / f"{image_key(image)}.jpg"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             small = image.copy()

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from PIL.Image import Image
+
 from ...agent.models.base import LanguageModel, Request
 from ...agent.reader.reading import Reading, read
 from ...errors import InputError
@@ -105,6 +107,10 @@ class Task(ABC):
         """The answer of the floor that does not look: the commonest of the candidates; None where there is none."""
         common = Counter(doc.answer for doc in self.data.candidates if doc.answer).most_common(1)
         return common[0][0] if common else None
+
+    def pictures(self) -> Sequence[Image | None]:
+        """What was drawn for each document when answers were last scored, for the log; empty where nothing is drawn."""
+        return ()
 
     @property
     def notes(self) -> Sequence[str]:

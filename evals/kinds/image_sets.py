@@ -25,7 +25,6 @@ from ..task_data.table_rows import Problems, read_rows
 from ..task_data.task_config import TaskConfig
 from .captioning_task import captioned_docs
 
-DEFAULT_CLIP = WEIGHTS / "photo-clip"
 _TABLES = ("jsonl", "csv", "tsv", "parquet")
 _BATCH = 64  # images
 
@@ -59,8 +58,7 @@ class ImageSetTask(Task):
     @cached_property
     def clip(self) -> Clip:
         """The CLIP that the task's file names, on a GPU if there is one."""
-        spec = self.config.clip or DEFAULT_CLIP
-        return Clip.from_pretrained(spec, device="cuda" if torch.cuda.is_available() else "cpu")
+        return Clip.from_pretrained(self.config.clip, device="cuda" if torch.cuda.is_available() else "cpu")
 
     @cached_property
     def embeddings(self) -> Tensor:
@@ -101,6 +99,19 @@ def load_image_set(config: TaskConfig, folder: Path, *, limit: int | None, seed:
     else:
         notes.append("no ceiling: that needs two or more captions of each image")
     return TaskData(docs, [], images, tuple(notes))
+
+
+def model_place(spec: str, folder: Path) -> str:
+    """Where a model of a task file is: in the task's folder, else among the included weights, else a name as it is.
+
+    Raises `InputError` for a path to nothing.
+    """
+    for place in (folder / spec, WEIGHTS / spec):
+        if spec and place.is_dir():
+            return str(place)
+    if spec.startswith((".", "/", "~")):
+        raise InputError(f"there is no folder {folder / spec}; expected a model's, or the name of one")
+    return spec
 
 
 def _docs(config: TaskConfig, folder: Path) -> tuple[list[Doc], Images]:

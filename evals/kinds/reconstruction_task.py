@@ -7,6 +7,7 @@ Both are in the space of one CLIP: this is not FID, whose features are those of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,9 +19,10 @@ from ...metrics.frechet_distance import frechet_distance
 from ..harness.task_base import Score, Task
 from ..task_data.documents import TaskData
 from ..task_data.task_config import TaskConfig
-from .image_sets import DEFAULT_CLIP, ImageSetTask, load_image_set
+from .image_sets import ImageSetTask, load_image_set, model_place
 
 _BATCH = 32  # drawings
+_KEPT = 256  # drawings that the sample log may show
 
 
 class ReconstructionTask(ImageSetTask):
@@ -31,7 +33,7 @@ class ReconstructionTask(ImageSetTask):
 
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         super().__init__(config, data, seed)
-        space = Path(config.clip or DEFAULT_CLIP).name
+        space = Path(config.clip).name
         self.metrics = {
             **{f"clip_similarity@{g:g}": f"cosine in {space}'s space, guidance {g:g}" for g in config.guidance_scales},
             **{
@@ -39,10 +41,12 @@ class ReconstructionTask(ImageSetTask):
                 for g in config.guidance_scales
             },
         }
+        self._pictures: list[Image | None] = []  # the first ones, of the first guidance scale
         self._last: tuple[tuple[str | None, ...], dict[float, Tensor]] | None = None
 
     @classmethod
     def load(cls, config: TaskConfig, folder: Path, *, limit: int | None, seed: int) -> Task:
+        config = replace(config, clip=model_place(config.clip, folder), decoder=model_place(config.decoder, folder))
         return cls(config, load_image_set(config, folder, limit=limit, seed=seed, captions=False), seed)
 
     def prepare(self) -> None:
@@ -57,6 +61,9 @@ class ReconstructionTask(ImageSetTask):
             few = f"{number} images are no more than the space's {self._dimensions} dimensions"
             made.append(f"{few}: Fréchet distances are biased upwards; compare those of the same number alone")
         return made
+
+    def pictures(self) -> Sequence[Image | None]:
+        return self._pictures
 
     def score_all(self, answers: Sequence[str | None]) -> list[dict[str, float]]:
         found = {
@@ -80,6 +87,7 @@ class ReconstructionTask(ImageSetTask):
         """Guidance scale -> (N, D) embeddings of the drawings, zeros where there are no words."""
         key = tuple(answers)
         if self._last is None or self._last[0] != key:
+            self._pictures = []
             self._last = (key, {g: self._draw(key, g) for g in self.config.guidance_scales})
         return self._last[1]
 
@@ -94,4 +102,6 @@ class ReconstructionTask(ImageSetTask):
                 batch_size=_BATCH,
             )
             parts.append(self.clip.embed_images(drawn).cpu())
+            if guidance == self.config.guidance_scales[0]:
+                self._pictures += drawn if start < _KEPT else [None] * len(drawn)
         return torch.cat(parts) * torch.tensor([[answer is not None] for answer in answers])

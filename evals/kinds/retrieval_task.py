@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ..content_words import caption_words, joined_words
 from ..harness.task_base import Task
 from ..task_data.documents import TaskData
 from ..task_data.task_config import TaskConfig
-from .image_sets import ImageSetTask, load_image_set
+from .image_sets import ImageSetTask, load_image_set, model_place
 
 _CLIP = {f"clip_r{k}": f"R@{k} by the CLIP: its image is among the {k} nearest to the words" for k in RANKS}
 _BM25 = {f"bm25_r{k}": f"R@{k} by BM25 over the human captions" for k in RANKS}
@@ -29,6 +30,7 @@ class RetrievalTask(ImageSetTask):
 
     @classmethod
     def load(cls, config: TaskConfig, folder: Path, *, limit: int | None, seed: int) -> Task:
+        config = replace(config, clip=model_place(config.clip, folder))
         return cls(config, load_image_set(config, folder, limit=limit, seed=seed, captions=True), seed)
 
     def prepare(self) -> None:

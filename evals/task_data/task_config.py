@@ -60,8 +60,10 @@ class TaskConfig:
     episodes: Count = 500
     names: Literal["real", "nonsense"] = "real"
     induction: bool = True  # the prompt begins with the names of the classes
-    clip: str = ""  # retrieval and reconstruction: folder or open_clip's MODEL/TAG; "": the included photo-clip
-    decoder: str = ""  # reconstruction: folder or hub id of a StableDiffusionPipeline; "": the included one
+    clip: str = (
+        "photo-clip"  # retrieval, reconstruction: folder, included weights (photo-clip), or open_clip's MODEL/TAG
+    )
+    decoder: str = ""  # reconstruction: folder or hub id of a StableDiffusionPipeline; by default the included one
     guidance_scales: tuple[Annotated[float, Field(ge=1)], ...] = (3.0,)  # each gives its own scores
     num_inference_steps: Count = 50
     constrained: bool = False  # the model chooses among the classes; False: it writes freely, and must match
