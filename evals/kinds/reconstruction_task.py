@@ -1,6 +1,7 @@
 """Image -> words -> an image drawn from the words alone: how much of the first is in the second.
 
 CLIP similarity is the cosine of an image and its drawing; the Fréchet distance is between all drawings and all images.
+The latter knows only sets: another image's words, which are the same words in another order, hardly change it.
 Both are in the space of one CLIP: this is not FID, whose features are those of an Inception network.
 """
 
@@ -37,7 +38,7 @@ class ReconstructionTask(ImageSetTask):
         self.metrics = {
             **{f"clip_similarity@{g:g}": f"cosine in {space}'s space, guidance {g:g}" for g in config.guidance_scales},
             **{
-                f"frechet@{g:g}": f"Fréchet distance in {space}'s space (not FID), guidance {g:g}; lower is better"
+                f"frechet@{g:g}": f"Fréchet distance in {space}'s space (not FID), guidance {g:g}, x100; lower is better"
                 for g in config.guidance_scales
             },
         }
@@ -57,6 +58,9 @@ class ReconstructionTask(ImageSetTask):
     @property
     def notes(self) -> Sequence[str]:
         number, made = len(self.data.asked), list(self.data.notes)
+        made.append(
+            'a Fréchet distance compares sets, and hardly tells "other image" from right words; similarity does'
+        )
         if number <= self._dimensions:
             few = f"{number} images are no more than the space's {self._dimensions} dimensions"
             made.append(f"{few}: Fréchet distances are biased upwards; compare those of the same number alone")

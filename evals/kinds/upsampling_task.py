@@ -112,8 +112,9 @@ class UpsamplingTask(Task):
         """The first prompts, without a cache."""
         bare, docs = model.model if isinstance(model, CachedModel) else model, self.data.asked[:_TWICE]
         first, second = ([_rewrite(one).answer for one in self._upsample(bare, docs)] for _ in range(2))
-        equal = sum(one == other for one, other in zip(first, second, strict=True))
-        return f"asked twice with seed {self.seed}, {equal} of {len(docs)} prompts have the same rewrite"
+        pairs = [(one, other) for one, other in zip(first, second, strict=True) if one or other]
+        equal = sum(one == other for one, other in pairs)
+        return f"asked twice with seed {self.seed}, {equal} of {len(pairs)} prompts have the same rewrite"
 
 
 def _rewrite(made: Upsampling) -> Reading:
