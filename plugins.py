@@ -7,6 +7,7 @@ A plug-in is a module with any of these, whose values are "module:attribute" and
     RECIPES = {"language-model": "textlens.scenes…:LanguageModelRecipe"}   # see `train.engine.recipe`
     TOKENIZERS = {"scenes": "textlens.scenes.tokenizer:build_tokenizer"}   # (vocab_size, context_length) -> tokenizer
     COMMANDS = {"scenes": "textlens.scenes.command:scenes"}           # functions for Typer
+    EVAL_TASKS = {"scenes": "textlens.scenes:eval_tasks"}             # "package:folder" of task files, not loaded
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Any, Literal
 PLUGINS = ("textlens.scenes",)
 
 
-def registered(kind: Literal["ENCODERS", "SOURCES", "RECIPES", "TOKENIZERS", "COMMANDS"]) -> Mapping[str, str]:
+def registered(
+    kind: Literal["ENCODERS", "SOURCES", "RECIPES", "TOKENIZERS", "COMMANDS", "EVAL_TASKS"],
+) -> Mapping[str, str]:
     """Name -> "module:attribute" of all plug-ins."""
     return {name: target for plugin in PLUGINS for name, target in getattr(import_module(plugin), kind, {}).items()}
 

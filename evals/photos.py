@@ -34,14 +34,21 @@ def open_all(source: str, *, texts: bool = True, text: str = "text", image: str 
 
 
 def load_photos_of(
-    source: str, *, text: str = "text", image: str = "image", limit: int | None = None, seed: int = 0
+    source: str,
+    *,
+    text: str = "text",
+    image: str = "image",
+    limit: int | None = None,
+    seed: int = 0,
+    texts: bool = True,
 ) -> list[Sample]:
     """The items of `source` with all their captions, in its order; images are decoded whenever they are read.
 
     text, image: as in `FileData`. limit: so many, drawn by `seed`; of a plug-in's source the first held-out ones.
-    Raises `InputError` for a source that cannot be read, and for items without caption: an evaluation needs all.
+    texts: False for images alone. Raises `InputError` for a source that cannot be read, and for items without caption:
+    an evaluation needs all.
     """
-    opened = open_all(source, text=text, image=image)
+    opened = open_all(source, texts=texts, text=text, image=image)
     if not isinstance(opened, FileSource):
         if limit is None:
             raise InputError(f"{source!r} has no end; give a limit")
@@ -52,11 +59,11 @@ def load_photos_of(
     samples, errors = [], []
     for row in rows:
         try:
-            texts = opened.read(row, row, seed, image=False)
+            read = opened.read(row, row, seed, image=False)
         except UnreadableItemError as error:
             errors.append(str(error))
         else:
-            samples.append(HeldOutSample(texts.key, row, texts.texts, partial(_image, opened, row)))
+            samples.append(HeldOutSample(read.key, row, read.texts, partial(_image, opened, row)))
     if errors:
         raise InputError(f"{len(errors)} of {len(rows)} items have no caption: {'; '.join(errors[:5])}; mend them")
     return list(samples)

@@ -32,10 +32,16 @@ def image_text_recall(images: Tensor, texts: Tensor, owner: Tensor, ranks: Seque
     return {f"{way}_r{k}": value for way, figures in both.items() for k, value in figures.items()}
 
 
-def own_recall(similarity: Tensor, ranks: Sequence[int] = RANKS) -> dict[int, float]:
-    """similarity (N, N) of queries and candidates, of which candidate i alone is right for query i -> recall at K in
-    percent. Candidates of equal similarity are taken in random order, in expectation, so that a blank query is chance.
+def own_hits(similarity: Tensor, ranks: Sequence[int] = RANKS) -> dict[int, Tensor]:
+    """similarity (N, N) of queries and candidates, of which candidate i alone is right for query i -> (N,) for each K:
+    1 where it is among the K most similar, else 0. Candidates of equal similarity are taken in random order, in
+    expectation, so that a blank query is chance.
     """
     own = similarity.diagonal()[:, None]  # (N, 1)
     above, tied = (similarity > own).sum(1), (similarity == own).sum(1)  # tied: with itself
-    return {k: 100 * float(((k - above) / tied).clamp(0, 1).mean()) for k in ranks}
+    return {k: ((k - above) / tied).clamp(0, 1) for k in ranks}
+
+
+def own_recall(similarity: Tensor, ranks: Sequence[int] = RANKS) -> dict[int, float]:
+    """Means of `own_hits`, in percent."""
+    return {k: 100 * float(hits.mean()) for k, hits in own_hits(similarity, ranks).items()}

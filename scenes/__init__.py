@@ -8,6 +8,7 @@ SOURCES = {"scenes": "textlens.scenes.source:SceneData"}
 RECIPES = {"language-model": "textlens.scenes.language_model.language_model:LanguageModelRecipe"}
 TOKENIZERS = {"scenes": "textlens.scenes.tokenizer:build_tokenizer"}
 COMMANDS = {"scenes": "textlens.scenes.command:scenes"}
+EVAL_TASKS = {"scenes": "textlens.scenes:eval_tasks"}
 
 _PUBLIC = {  # loaded on first use; none needs torch
     "Scene": ".world",
@@ -20,7 +21,7 @@ _PUBLIC = {  # loaded on first use; none needs torch
     "write_scenes": ".scene_files",
 }
 
-__all__ = ["COMMANDS", "ENCODERS", "RECIPES", "SOURCES", "TOKENIZERS", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["COMMANDS", "ENCODERS", "EVAL_TASKS", "RECIPES", "SOURCES", "TOKENIZERS", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

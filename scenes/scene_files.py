@@ -37,7 +37,8 @@ def record(scene: Scene, image: str, split: str = "test", seed: int = 0, index: 
 def write_scenes(
     number: int, out: Path, split: str = "test", seed: int = 0, size: int = 64
 ) -> Iterator[dict[str, Any]]:
-    """Write `number` PNG files and `scenes.jsonl` into the folder `out`; yields each record once it is written."""
+    """Write `number` PNG files, `scenes.jsonl`, and `questions.jsonl` with a question a line, into the folder `out`;
+    yields each record once it is written."""
     from PIL import Image
 
     check_split(split)
@@ -45,12 +46,16 @@ def write_scenes(
         raise InputError(f"{number} scenes of {size} px were asked for: expected at least 1 of at least 1 px")
     out.mkdir(parents=True, exist_ok=True)
     digits = max(5, len(str(number - 1)))
-    with (out / "scenes.jsonl").open("w", encoding="utf-8") as lines:
+    files = (out / "scenes.jsonl", out / "questions.jsonl")
+    with files[0].open("w", encoding="utf-8") as lines, files[1].open("w", encoding="utf-8") as asked:
         for index in range(number):
             scene = scene_at(index, split, seed)
             row = record(scene, f"{index:0{digits}d}.png", split, seed, index)
             Image.fromarray(render(scene, size)).save(out / row["image"])
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            for turn, question in enumerate(row["questions"]):
+                own = {"question_id": f"{index}-{turn}", "image": row["image"], **question}
+                asked.write(json.dumps({**own, "caption": row["captions"]["descriptive"]}, ensure_ascii=False) + "\n")
             yield row
 
 

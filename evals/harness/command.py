@@ -38,8 +38,8 @@ def evaluate(
     for task in opened:
         for one in files:
             one.check(task.data.asked)
-    asks = llm is not None or not all(task.direct() for task in opened)
-    spec = llm or (default_language_model() if asks else None)
+    asks = {task.asks for task in opened}
+    spec = None if asks == {"never"} else llm or (default_language_model() if "always" in asks else None)
     loaded = load_variants(list(encoders))
     model = load_language_model(spec) if spec else None
     asked_for = {

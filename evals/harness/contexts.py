@@ -13,7 +13,7 @@ from ...prompting.templates import Context, context_label
 from ..task_data.documents import Doc, joined_text
 from ..task_data.table_rows import read_rows
 
-Role = Literal["encoder", "file", "all", "floor", "ceiling"]
+Role = Literal["encoder", "file", "all", "floor", "ceiling", "model"]
 NONE, OTHER, TRUTH, ALL = "none", "other image", "truth", "all"
 Source = Callable[[Doc], tuple[Context, ...]]
 """The context of a document's image. Raises `InputError` for an image that has none."""

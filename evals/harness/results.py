@@ -26,7 +26,7 @@ class ResultRow:
 
     task: str
     context: str  # encoder's spec, FILE:COLUMN, "all", "none", "other image", "truth", "constant: ANSWER"
-    role: str  # "encoder", "file", "all", "floor" or "ceiling"
+    role: str  # "encoder", "file", "all", "floor", "ceiling"; "model" of upsampling's own rows
     encoder: str | None
     llm: str | None  # None where no language model is asked
     num_fewshot: int | None

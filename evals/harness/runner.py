@@ -18,8 +18,8 @@ from typing import Any
 
 from PIL import Image
 
-from ...agent.models.base import LanguageModel, Request
-from ...agent.reader.reading import Reading, read
+from ...agent.models.base import LanguageModel
+from ...agent.reader.reading import Reading
 from ...encoders.base import Encoder
 from ...errors import InputError
 from ...metrics.standard_errors import mean_and_error
@@ -29,11 +29,10 @@ from ..task_data.documents import Doc
 from ..task_data.image_files import check
 from .background_words import BackgroundWords
 from .completion_cache import CachedModel, CompletionCache
-from .contexts import NONE, ContextRow, FileContexts, Source, encoder_row, table_rows
+from .contexts import NONE, ContextRow, FileContexts, encoder_row
 from .results import ResultRow, Results, write_samples
-from .task_base import Prompted, Task
+from .task_base import Task
 
-_CHUNK = 256  # documents rendered and sent at once
 _THUMBNAIL = 320  # px
 
 
@@ -78,7 +77,7 @@ def run(
         rows += made
         config = task.config
         told[config.task] = {
-            "description": config.description, "metrics": dict(task.metrics), "notes": list(task.data.notes)
+            "description": config.description, "metrics": dict(task.metrics), "notes": list(task.notes)
         }  # fmt: skip
         if settings.output:
             write_samples(settings.output, config.task, samples)
@@ -100,7 +99,7 @@ def with_contexts(task: Task, files: Sequence[FileContexts]) -> Task:
     asked = [doc for doc in task.data.asked if all(one.has(doc) for one in files)]
     candidates = [doc for doc in task.data.candidates if all(one.has(doc) for one in files)]
     names = " and ".join(one.spec for one in files)
-    if not asked or not candidates:
+    if not asked or (task.data.candidates and not candidates):
         raise InputError(f"{task.config.task}: no {'shots' if asked else 'questions'} have texts of all of {names}")
     left_out = len(task.data.asked) - len(asked)
     note = f"{left_out} of {len(task.data.asked)} questions left out: no text in {names}"
@@ -110,10 +109,11 @@ def with_contexts(task: Task, files: Sequence[FileContexts]) -> Task:
 
 def _check(task: Task, encoders: Mapping[str, Encoder], settings: EvalSettings) -> None:
     names = task.images(max(settings.num_fewshot, default=0))
-    if encoders and task.data.images is None:
+    if encoders and names and task.data.images is None:
         raise InputError(f"{task.config.task} names no images for {', '.join(encoders)}; set `images` in its file")
     if encoders and task.data.images:
         check(task.data.images, names)
+    task.prepare()
 
 
 def _run_task(
@@ -124,7 +124,7 @@ def _run_task(
     settings: EvalSettings,
     tally: _Tally,
 ) -> tuple[list[ResultRow], list[dict[str, Any]]]:
-    counts = list(dict.fromkeys(settings.num_fewshot))
+    counts = list(dict.fromkeys(settings.num_fewshot)) if task.fixed_shots is None else [task.fixed_shots]
     background: AbstractContextManager[BackgroundWords | None] = nullcontext()
     if encoders and task.data.images:
         names = task.images(max(counts, default=0))
@@ -134,10 +134,10 @@ def _run_task(
     with background as words:
         own = [encoder_row(spec, words) for spec in encoders] if words else []
         own += [ContextRow(one.spec, "file", one) for one in files]
-        contexts = table_rows(own, task.data.asked, floors=settings.floors, seed=settings.seed)
-        parts = [_asked_rows(task, contexts, count, model, settings, tally) for count in counts] if model else []
-        if task.direct():
-            parts.append(_direct_rows(task, [one for one in contexts if one.name != NONE]))
+        contexts = task.contexts(own, floors=settings.floors)
+        asked = [one for one in contexts if task.asked(one)]
+        parts = [_asked_rows(task, asked, count, model, tally) for count in counts] if model else []
+        parts.append(_direct_rows(task, [one for one in contexts if task.direct(one)]))
         for part in parts:
             for row in part:
                 rows += row.results
@@ -161,7 +161,6 @@ def _asked_rows(
     contexts: Sequence[ContextRow],
     count: int,
     model: LanguageModel,
-    settings: EvalSettings,
     tally: _Tally,
 ) -> Iterator[_Scored]:
     """A row for each context, with `count` shots."""
@@ -171,7 +170,7 @@ def _asked_rows(
         with progress_bar("answers") as bar:
             label = f"{task.config.task}: {context.name}, {count} shots"
             line = bar.add_task(label, total=len(task.data.asked), note="")
-            for reading in _answers(task, context.source, count, model, settings.seed):
+            for reading in task.readings(context, count, model):
                 readings.append(reading)
                 bar.update(line, advance=1)
                 tally.add(reading)
@@ -184,47 +183,21 @@ def _asked_rows(
 
 def _direct_rows(task: Task, contexts: Sequence[ContextRow]) -> Iterator[_Scored]:
     """Words scored as they are."""
+    blank: list[dict[str, float]] | None = None
     for context in contexts:
         readings = []
         for doc in task.data.asked:
             try:
                 text = " ".join(one.text for one in context.source(doc))
-                readings.append(Reading(None, None, text or None, None if text else "no words"))
+                missing = not text and context.name != NONE
+                readings.append(Reading(None, None, None if missing else text, "no words" if missing else None))
             except InputError as error:
                 readings.append(Reading(None, None, None, str(error)))
         answers = [reading.answer for reading in readings]
         scores = task.score_all(answers)
-        yield _Scored(context, None, readings, scores, _result_rows(task, context, None, None, answers, scores, None))
-
-
-def _answers(task: Task, source: Source, count: int, model: LanguageModel, seed: int) -> Iterator[Reading]:
-    """One reading for each document, in order. A document without words, or with an error, loses no other."""
-    for start in range(0, len(task.data.asked), _CHUNK):
-        chunk: list[Prompted | str] = []
-        for doc in task.data.asked[start : start + _CHUNK]:
-            try:
-                chunk.append(task.prompted(doc, source, count))
-            except InputError as error:
-                chunk.append(str(error))
-        yield from _read(task, model, chunk, seed)
-
-
-def _read(task: Task, model: LanguageModel, chunk: Sequence[Prompted | str], seed: int) -> list[Reading]:
-    """In one request for all that share template and choices."""
-    found: dict[int, Reading] = {
-        i: Reading(None, None, None, one) for i, one in enumerate(chunk) if isinstance(one, str)
-    }
-    alike: dict[Any, list[int]] = {}
-    for i, one in enumerate(chunk):
-        if isinstance(one, Prompted):
-            alike.setdefault((one.template, one.choices), []).append(i)
-    for (template, choices), places in alike.items():
-        ones = [one for i in places if isinstance(one := chunk[i], Prompted)]
-        texts = tuple(f" {choice}" for choice in choices) if choices else None
-        request = Request(task.config.max_tokens, template.stop, 0.0, seed, texts)
-        made = read(model, template, [one.query for one in ones], [one.shots for one in ones], request)
-        found.update(zip(places, made, strict=True))
-    return [found[i] for i in range(len(chunk))]
+        rows = _result_rows(task, context, None, None, answers, scores, blank)
+        blank = scores if context.name == NONE else blank
+        yield _Scored(context, None, readings, scores, rows)
 
 
 def _result_rows(
@@ -263,10 +236,13 @@ def _constant_rows(task: Task, settings: EvalSettings) -> list[ResultRow]:
 
 
 def _samples(task: Task, row: _Scored, settings: EvalSettings, thumbnails: _Thumbnails) -> list[dict[str, Any]]:
-    return [
+    made = [
         _sample(task, row, doc, reading, scores, settings, thumbnails)
         for doc, reading, scores in zip(task.data.asked, row.readings, row.scores, strict=True)
     ]
+    for entry, drawn in zip(made, task.pictures() if settings.log_samples else (), strict=False):
+        entry["drawn"] = thumbnails.keep(drawn)
+    return made
 
 
 def _sample(
@@ -315,17 +291,17 @@ class _Thumbnails:
         if self.images is None or self.output is None or not name:
             return None
         if name not in self._made:
-            self._made[name] = self._write(name, self.output)
+            try:
+                self._made[name] = self.keep(self.images.read(name))
+            except Exception:  # the sample says why
+                self._made[name] = None
         return self._made[name]
 
-    def _write(self, name: str, output: Path) -> str | None:
-        try:
-            image = self.images.read(name) if self.images else None
-        except Exception:  # the sample says why
+    def keep(self, image: Image.Image | None) -> str | None:
+        """A small copy of any image."""
+        if image is None or self.output is None:
             return None
-        if image is None:
-            return None
-        path = output / "images" / f"{image_key(image)}.jpg"
+        path = self.output / "images" / f"{image_key(image)}.jpg"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             small = image.copy()
@@ -342,7 +318,7 @@ class _Tally:
 
     def add(self, reading: Reading) -> None:
         if reading.completion is None:
-            self.failures += 1
+            self.failures += reading.answer is None
             return
         self.failures += reading.completion.error is not None
         self.prompt_tokens += reading.completion.prompt_tokens

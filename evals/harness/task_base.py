@@ -5,17 +5,24 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
+from PIL.Image import Image
+
+from ...agent.models.base import LanguageModel, Request
+from ...agent.reader.reading import Reading, read
 from ...errors import InputError
 from ...metrics.standard_errors import mean_and_error
 from ...prompting.fewshot import NUM_PSEUDO
 from ...prompting.templates import Shot, Template
 from ..task_data.documents import Doc, TaskData
 from ..task_data.task_config import TaskConfig
-from .contexts import Source
+from .contexts import ContextRow, Source, table_rows
+
+_CHUNK = 256  # documents rendered and sent at once
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,12 @@ class Task(ABC):
     metrics: Mapping[str, str]
     """Name -> what it is. The first is the one that rows are compared by."""
 
+    asks: ClassVar[Literal["always", "if named", "never"]] = "always"
+    """Whether a language model is asked: the default one too, only one that the user names, or none."""
+
+    fixed_shots: ClassVar[int | None] = None
+    """The number of shots of a task that always has the same ones."""
+
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         self.config, self.data, self.seed = config, data, seed
 
@@ -60,9 +73,12 @@ class Task(ABC):
 
     def corpus(self, answers: Sequence[str | None], scores: Sequence[Mapping[str, float]]) -> dict[str, Score]:
         """All metrics over `data.asked`: means, with standard errors clustered by image."""
+        return self._means(scores, self.metrics)
+
+    def _means(self, scores: Sequence[Mapping[str, float]], names: Iterable[str]) -> dict[str, Score]:
         groups = [doc.image or doc.id for doc in self.data.asked]
         made = {}
-        for name in self.metrics:
+        for name in names:
             mean, error = mean_and_error([one[name] for one in scores], groups)
             made[name] = Score(100 * mean, 100 * error)
         return made
@@ -92,9 +108,57 @@ class Task(ABC):
         common = Counter(doc.answer for doc in self.data.candidates if doc.answer).most_common(1)
         return common[0][0] if common else None
 
-    def direct(self) -> bool:
-        """Whether words themselves are scored too, without a language model."""
+    def pictures(self) -> Sequence[Image | None]:
+        """What was drawn for each document when answers were last scored, for the log; empty where nothing is drawn."""
+        return ()
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader of the scores has to know."""
+        return self.data.notes
+
+    def prepare(self) -> None:  # noqa: B027  most tasks have none
+        """Load the models that score; called once, before any words are written. Raises `InputError`."""
+
+    def contexts(self, rows: Sequence[ContextRow], *, floors: bool) -> list[ContextRow]:
+        """The rows of the table, of encoders' and files' `rows`."""
+        return table_rows(rows, self.data.asked, floors=floors, seed=self.seed)
+
+    def asked(self, context: ContextRow) -> bool:
+        """Whether a language model reads this context."""
+        return self.asks != "never"
+
+    def direct(self, context: ContextRow) -> bool:
+        """Whether this context's words are scored as they are, without a language model."""
         return False
+
+    def readings(self, context: ContextRow, num_fewshot: int, model: LanguageModel) -> Iterator[Reading]:
+        """One for each document, in order. A document without words, or with an error, loses no other."""
+        for start in range(0, len(self.data.asked), _CHUNK):
+            chunk: list[Prompted | str] = []
+            for doc in self.data.asked[start : start + _CHUNK]:
+                try:
+                    chunk.append(self.prompted(doc, context.source, num_fewshot))
+                except InputError as error:
+                    chunk.append(str(error))
+            yield from self._read(model, chunk)
+
+    def _read(self, model: LanguageModel, chunk: Sequence[Prompted | str]) -> list[Reading]:
+        """In one request for all that share template and choices."""
+        found: dict[int, Reading] = {
+            i: Reading(None, None, None, one) for i, one in enumerate(chunk) if isinstance(one, str)
+        }
+        alike: dict[Any, list[int]] = {}
+        for i, one in enumerate(chunk):
+            if isinstance(one, Prompted):
+                alike.setdefault((one.template, one.choices), []).append(i)
+        for (template, choices), places in alike.items():
+            ones = [one for i in places if isinstance(one := chunk[i], Prompted)]
+            texts = tuple(f" {choice}" for choice in choices) if choices else None
+            request = Request(self.config.max_tokens, template.stop, 0.0, self.seed, texts)
+            made = read(model, template, [one.query for one in ones], [one.shots for one in ones], request)
+            found.update(zip(places, made, strict=True))
+        return [found[i] for i in range(len(chunk))]
 
 
 def demonstrations(docs: Sequence[Doc], source: Source) -> list[Shot]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..kinds.captioning_task import CaptioningTask
+from ..kinds.classification_task import ClassificationTask
+from ..kinds.question_tasks import MultipleChoiceTask, VqaTask
+from ..kinds.reconstruction_task import ReconstructionTask
+from ..kinds.retrieval_task import RetrievalTask
+from ..kinds.upsampling_task import UpsamplingTask
 from ..task_data.task_config import load_task
-from .captioning_task import CaptioningTask
-from .classification_task import ClassificationTask
-from .question_tasks import MultipleChoiceTask, VqaTask
 from .task_base import Task
 
 KINDS: Mapping[str, type[Task]] = {
@@ -16,6 +19,9 @@ KINDS: Mapping[str, type[Task]] = {
     "multiple_choice": MultipleChoiceTask,
     "captioning": CaptioningTask,
     "classification": ClassificationTask,
+    "retrieval": RetrievalTask,
+    "reconstruction": ReconstructionTask,
+    "upsampling": UpsamplingTask,
 }
 
 

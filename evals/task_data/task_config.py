@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ...errors import InputError
+from ...plugins import registered
 from ...train.engine.recipe import Count, Share
 from ...train.engine.settings import read_settings, settings
 
-Kind = Literal["vqa", "multiple_choice", "captioning", "classification"]
+Kind = Literal["vqa", "multiple_choice", "captioning", "classification", "retrieval", "reconstruction", "upsampling"]
 
 
 @settings
@@ -57,13 +60,21 @@ class TaskConfig:
     episodes: Count = 500
     names: Literal["real", "nonsense"] = "real"
     induction: bool = True  # the prompt begins with the names of the classes
+    clip: str = (
+        "photo-clip"  # retrieval, reconstruction: folder, included weights (photo-clip), or open_clip's MODEL/TAG
+    )
+    decoder: str = ""  # reconstruction: folder or hub id of a StableDiffusionPipeline; by default the included one
+    guidance_scales: tuple[Annotated[float, Field(ge=1)], ...] = (3.0,)  # each gives its own scores
+    num_inference_steps: Count = 50
     constrained: bool = False  # the model chooses among the classes; False: it writes freely, and must match
 
 
 def built_in() -> dict[str, Path]:
-    """Name -> file of the tasks that come along."""
-    folder = Path(str(files("textlens.evals.tasks")))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    """Name -> file of the tasks that come along, those of plug-ins too."""
+    folders = [Path(str(files("textlens.evals.tasks")))]
+    for package, _, name in (target.partition(":") for target in registered("EVAL_TASKS").values()):
+        folders.append(Path(str(files(package))) / name)
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_task(name: str, data_dir: Path = Path()) -> tuple[TaskConfig, Path]:

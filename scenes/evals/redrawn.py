@@ -26,6 +26,7 @@ from torch import Tensor
 from ...encoders.clip.clip import Clip
 from ...encoders.redraw.redrawer import Redrawer
 from ...errors import InputError
+from ...metrics.frechet_distance import frechet_distance
 from ...train.data.pixels import pixels
 from ..facts import facts_of, score_facts
 from ..world import Scene
@@ -112,17 +113,6 @@ def place_features(probe: Probe, images: Sequence[Image], batch_size: int = 256)
     where = next(probe.net.parameters()).device
     parts = (pixels(images[i : i + batch_size], SIZE).to(where) for i in range(0, len(images), batch_size))
     return torch.cat([probe.net.look(cut_out(part).flatten(0, 1)) for part in parts])
-
-
-def frechet_distance(one: Tensor, other: Tensor) -> float:
-    """Between the normal distributions of features (N, D) and (M, D): |m - m'|² + tr(C + C' - 2 (C C')^½)."""
-    means = [features.double().mean(0) for features in (one, other)]
-    covariances = [features.double().T.cov() for features in (one, other)]
-    values, vectors = torch.linalg.eigh(covariances[0])
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    # The eigenvalues of C C' are those of C^½ C' C^½, which is symmetric.
-    crossed = torch.linalg.eigvalsh(root @ covariances[1] @ root).clamp(min=0).sqrt().sum()
-    return float((means[0] - means[1]).square().sum() + covariances[0].trace() + covariances[1].trace() - 2 * crossed)
 
 
 class Drawer:

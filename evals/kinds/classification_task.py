@@ -15,11 +15,11 @@ from ...encoders.images import expand_images
 from ...errors import InputError
 from ...prompting.classification import ClassificationTemplate
 from ...prompting.templates import Shot
+from ..harness.contexts import Source
+from ..harness.task_base import Prompted, Task
 from ..task_data.documents import Doc, TaskData
 from ..task_data.image_files import ImageFiles
 from ..task_data.task_config import TaskConfig
-from .contexts import Source
-from .task_base import Prompted, Task
 
 NONSENSE = ("dax", "blicket", "wug", "zorp", "fep", "toma", "kiki", "perpo", "slation", "shously")
 _MOST_SHOTS = 16  # of a class that an episode holds ready

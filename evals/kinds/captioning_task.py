@@ -14,13 +14,13 @@ from ...metrics.caption_metrics import CaptionScores, best_constant, caption_sco
 from ...metrics.standard_errors import mean_and_error
 from ...prompting.captioning import CaptionTemplate
 from ...prompting.templates import Shot
+from ..harness.contexts import NONE, ContextRow, Source
+from ..harness.task_base import Prompted, Score, Task, demonstrations
 from ..photos import load_photos_of
 from ..task_data.documents import Doc, TaskData
 from ..task_data.image_files import ImageFiles, Images, SampleImages, SeveralImages
 from ..task_data.table_rows import Problems, read_rows
 from ..task_data.task_config import TaskConfig
-from .contexts import Source
-from .task_base import Prompted, Score, Task, demonstrations
 
 _PER_IMAGE = ("CIDEr-D", "METEOR")  # means of their scores of images, as BLEU is not
 _TRIED = 100  # captions tried as the constant one
@@ -29,6 +29,8 @@ _UNPARSED = "unparsed"  # stands for no caption: the metrics need a text
 
 class CaptioningTask(Task):
     """Without shots the prompt has an instruction alone. Human captions are the references, so no ceiling here."""
+
+    asks = "if named"
 
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         super().__init__(config, data, seed)
@@ -41,8 +43,10 @@ class CaptioningTask(Task):
 
     @classmethod
     def load(cls, config: TaskConfig, folder: Path, *, limit: int | None, seed: int) -> CaptioningTask:
-        asked, images = _docs(config, folder, config.data, config.images)
-        pool, more = _docs(config, folder, config.fewshot_data or config.data, config.fewshot_images or config.images)
+        asked, images = captioned_docs(config, folder, config.data, config.images)
+        pool, more = captioned_docs(
+            config, folder, config.fewshot_data or config.data, config.fewshot_images or config.images
+        )
         if not config.fewshot_data:
             raise InputError(f"{config.task}: captioning needs fewshot_data, captions of other images for shots")
         if shared := {doc.image for doc in asked} & {doc.image for doc in pool}:
@@ -89,11 +93,11 @@ class CaptioningTask(Task):
         docs = random.Random(self.seed).sample(self.data.candidates, min(_TRIED, len(self.data.candidates)))
         return best_constant([doc.answer for doc in docs], [doc.references for doc in docs])
 
-    def direct(self) -> bool:
-        return True
+    def direct(self, context: ContextRow) -> bool:
+        return context.name != NONE
 
 
-def _docs(config: TaskConfig, folder: Path, data: str, images: str) -> tuple[list[Doc], Images]:
+def captioned_docs(config: TaskConfig, folder: Path, data: str, images: str) -> tuple[list[Doc], Images]:
     """From COCO's JSON format, or from a data source such as "webdataset:test-*.tar"."""
     if data.endswith((".json", ".json.gz")):
         return _coco(folder / data), ImageFiles(folder / images)
