@@ -38,7 +38,7 @@ class ReconstructionTask(ImageSetTask):
         self.metrics = {
             **{f"clip_similarity@{g:g}": f"cosine in {space}'s space, guidance {g:g}" for g in config.guidance_scales},
             **{
-                f"frechet@{g:g}": f"Fréchet distance in {space}'s space (not FID), guidance {g:g}, x100; lower is better"
+                f"frechet@{g:g}": f"Fréchet distance in {space}'s space (no FID), guidance {g:g}, x100; lower is better"
                 for g in config.guidance_scales
             },
         }

@@ -11,7 +11,7 @@ import torch
 
 from ...metrics.bm25 import bm25
 from ...metrics.retrieval import RANKS, own_hits
-from ..content_words import caption_words, joined_words
+from ...prompting.faithfulness.content_words import caption_words, joined_words
 from ..harness.task_base import Task
 from ..task_data.documents import TaskData
 from ..task_data.task_config import TaskConfig

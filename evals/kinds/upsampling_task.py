@@ -16,10 +16,10 @@ from ...agent.reader.reading import Reading
 from ...agent.reader.upsampler import upsample
 from ...errors import InputError
 from ...prompting.faithfulness import check
+from ...prompting.faithfulness.content_words import caption_words
 from ...prompting.rewrites import MAX_PROMPT_CHARS
 from ...prompting.templates import Context
 from ...prompting.upsampling import WORKED_PAIRS
-from ..content_words import caption_words
 from ..harness.completion_cache import CachedModel
 from ..harness.contexts import NONE, ContextRow, Source
 from ..harness.task_base import Prompted, Task
