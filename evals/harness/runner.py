@@ -9,6 +9,8 @@ command.
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +25,7 @@ from ...agent.reader.reading import Reading
 from ...encoders.base import Encoder
 from ...errors import InputError
 from ...metrics.standard_errors import mean_and_error
+from ...metrics.vqa_accuracy import results_format
 from ...progress import progress_bar
 from ..descriptions import image_key
 from ..task_data.documents import Doc
@@ -142,7 +145,22 @@ def _run_task(
             for row in part:
                 rows += row.results
                 samples += _samples(task, row, settings, thumbnails)
+                if settings.output and row.num_fewshot is not None and "vqa_accuracy" in task.metrics:
+                    _write_official(task, row, settings.output)
     return rows, samples
+
+
+def _write_official(task: Task, row: _Scored, output: Path) -> None:
+    """The answers in the format that the evaluation servers of VQA take."""
+    name = re.sub(r"[^\w@.-]+", "_", row.context.name)
+    path = output / "official" / f"{task.config.task}-{name}-{row.num_fewshot}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    answers = {doc.id: one.answer or "" for doc, one in zip(task.data.asked, row.readings, strict=True)}
+    entries = [
+        {**entry, "question_id": int(key) if (key := str(entry["question_id"])).isdecimal() else key}
+        for entry in results_format(answers)
+    ]
+    path.write_text(json.dumps(entries) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -226,7 +244,12 @@ def _result_rows(
 
 
 def _constant_rows(task: Task, settings: EvalSettings) -> list[ResultRow]:
-    answer = task.constant() if settings.floors else None
+    if not settings.floors:
+        return []
+    if task.chance is not None:
+        metric, n = next(iter(task.metrics)), len(task.data.asked)
+        return [ResultRow(task.config.task, "chance", "floor", None, None, None, metric, task.chance, None, n)]
+    answer = task.constant()
     if answer is None:
         return []
     context = ContextRow(f"constant: {answer}", "floor", lambda doc: ())

@@ -55,6 +55,9 @@ class Task(ABC):
     fixed_shots: ClassVar[int | None] = None
     """The number of shots of a task that always has the same ones."""
 
+    chance: float | None = None
+    """Of the first metric, x100, by drawing one of the choices; None where there are none."""
+
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         self.config, self.data, self.seed = config, data, seed
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 from ...encoders.images import expand_images
@@ -31,6 +30,7 @@ class ClassificationTask(Task):
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         super().__init__(config, data, seed)
         self.metrics = {"exact_match": "exact match with the class"}
+        self.chance = 100 / config.ways
 
     @classmethod
     def load(cls, config: TaskConfig, folder: Path, *, limit: int | None, seed: int) -> ClassificationTask:
@@ -67,14 +67,6 @@ class ClassificationTask(Task):
     def images(self, most_shots: int) -> list[str]:
         docs = [one for doc in self.data.asked for one in (*_support(doc, most_shots), doc)]
         return list(dict.fromkeys(one.image for one in docs))
-
-    def constant(self) -> str | None:
-        return None  # the names differ between episodes
-
-    @cached_property
-    def chance(self) -> float:
-        """Accuracy of drawing one of the classes, x100."""
-        return 100 / self.config.ways
 
 
 def _episode(number: int, classes: dict[str, list[str]], config: TaskConfig, seed: int) -> Doc:

@@ -79,20 +79,13 @@ class MultipleChoiceTask(VqaTask):
         if config.metric != "exact_match":
             raise InputError(f"{config.task}: multiple_choice is scored by metric exact_match; got {config.metric}")
         super().__init__(config, _with_choices(data), seed)
+        self.chance = 100 * sum(1 / len(doc.choices) for doc in data.asked) / len(data.asked)
 
     def prompted(self, doc: Doc, source: Source, num_fewshot: int) -> Prompted:
         return replace(super().prompted(doc, source, num_fewshot), choices=doc.choices)
 
     def _score(self, doc: Doc, answer: str) -> float:
         return float(answer == doc.answer)
-
-    def constant(self) -> str | None:
-        return None  # the choices differ
-
-    @property
-    def chance(self) -> float:
-        """Accuracy of drawing one of the choices, x100."""
-        return 100 * sum(1 / len(doc.choices) for doc in self.data.asked) / len(self.data.asked)
 
 
 def _with_choices(data: TaskData) -> TaskData:

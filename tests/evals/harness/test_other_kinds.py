@@ -106,7 +106,7 @@ def test_episodes_of_classes(folders):
     rows = {row.context: row.score for row in results.results}
     assert rows["looker"] == 100
     assert rows["none"] < 60
-    assert task.chance == pytest.approx(100 / 3)
+    assert rows["chance"] == pytest.approx(100 / 3)
 
 
 def test_nonsense_names_are_learnt_from_shots_alone(folders):

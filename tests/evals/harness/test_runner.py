@@ -100,6 +100,8 @@ def test_samples_hold_the_evidence(task, tmp_path):
     assert one["references"] == [one["answer"]]
     assert one["type"] in ("which", "what")
     assert (tmp_path / one["thumbnail"]).is_file()
+    official = json.loads((tmp_path / "official" / "colours-looker-2.json").read_text())
+    assert official == [{"question_id": int(s["id"]), "answer": s["answer"]} for s in samples]
     run([task], {}, [], Reader(), EvalSettings((2,), output=tmp_path / "short"))
     assert "prompt" not in read_samples(tmp_path / "short", "colours")[0]
 
