@@ -10,6 +10,7 @@ command.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -329,7 +330,9 @@ class _Thumbnails:
             path.parent.mkdir(parents=True, exist_ok=True)
             small = image.copy()
             small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
-            small.save(path, quality=85)
+            part = path.with_name(f".{path.stem}.{os.getpid()}.jpg")  # a killed process leaves no half image
+            small.save(part, quality=85)
+            part.replace(path)
         return f"images/{path.name}"
 
 
