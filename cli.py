@@ -469,6 +469,19 @@ def memory(
     _print_json({"entries": len(built.texts), "memory": str(out)})
 
 
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that an evaluation wrote by --output-path.")],
+    max_samples: Annotated[
+        int, typer.Option(min=0, help="Samples to embed at most, evenly spaced; whole documents only.")
+    ] = 2000,
+) -> None:
+    """Show an evaluation's results and samples as one HTML page, DIR/report.html. It opens without network."""
+    from .evals.report.page import write_report
+
+    typer.echo(str(write_report(folder, max_samples)))
+
+
 for _name, _target in registered("COMMANDS").items():
     app.command(name=_name)(load(_target))
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from ...agent.models.registry import default_language_model, load_language_model
 from ...errors import InputError
 from ..encoder_variants import load_variants
-from .contexts import FileContexts
+from .context_rows import FileContexts
 from .results import Results
 from .runner import EvalSettings, run
-from .tasks import open_task
+from .task_kinds import open_task
 
 
 def evaluate(

@@ -32,7 +32,7 @@ from ..task_data.documents import Doc
 from ..task_data.image_files import check
 from .background_words import BackgroundWords
 from .completion_cache import CachedModel, CompletionCache
-from .contexts import NONE, ContextRow, FileContexts, encoder_row
+from .context_rows import NONE, ContextRow, FileContexts, encoder_row
 from .results import ResultRow, Results, write_samples
 from .task_base import Task
 

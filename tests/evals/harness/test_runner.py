@@ -6,10 +6,10 @@ import json
 
 import pytest
 from textlens.errors import InputError
-from textlens.evals.harness.contexts import FileContexts
+from textlens.evals.harness.context_rows import FileContexts
 from textlens.evals.harness.results import as_table, read_results, read_samples
 from textlens.evals.harness.runner import EvalSettings, run
-from textlens.evals.harness.tasks import open_task
+from textlens.evals.harness.task_kinds import open_task
 
 from .tiny_benchmark import Looker, Reader, write_benchmark
 
