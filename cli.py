@@ -365,7 +365,7 @@ def evaluate(
     """Measure words of images on benchmarks: questions, classes, captions; with floors and standard errors."""
     from dataclasses import asdict
 
-    from .evals.harness.command import evaluate as run
+    from .evals.harness.evaluate import evaluate as run
     from .evals.harness.results import as_table
     from .evals.harness.runner import EvalSettings
 
@@ -404,8 +404,8 @@ def compare(
     """Say whether two evaluations differ: paired differences on the items that both have."""
     from dataclasses import asdict
 
-    from .evals.harness.comparison import compare as difference
-    from .evals.harness.comparison import comparison_table
+    from .evals.harness.run_comparison import compare as difference
+    from .evals.harness.run_comparison import comparison_table
 
     rows = difference(first, second)
     if as_json:

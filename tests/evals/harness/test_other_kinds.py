@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 from textlens.errors import InputError
-from textlens.evals.harness.comparison import compare, comparison_table
+from textlens.evals.harness.run_comparison import compare, comparison_table
 from textlens.evals.harness.runner import EvalSettings, run
 from textlens.evals.harness.task_kinds import open_task
 
