@@ -10,6 +10,7 @@ command.
 from __future__ import annotations
 
 import json
+import random
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,6 +109,15 @@ def with_contexts(task: Task, files: Sequence[FileContexts]) -> Task:
     note = f"{left_out} of {len(task.data.asked)} questions left out: no text in {names}"
     notes = (*task.data.notes, note) if left_out else task.data.notes
     return type(task)(task.config, replace(task.data, asked=asked, candidates=candidates, notes=notes), task.seed)
+
+
+def limited(task: Task, limit: int | None) -> Task:
+    """The task with `limit` of its documents, drawn by its seed."""
+    docs = task.data.asked
+    if limit is None or limit >= len(docs):
+        return task
+    kept = [docs[i] for i in sorted(random.Random(task.seed).sample(range(len(docs)), limit))]
+    return type(task)(task.config, replace(task.data, asked=kept), task.seed)
 
 
 def _check(task: Task, encoders: Mapping[str, Encoder], settings: EvalSettings) -> None:

@@ -6,8 +6,8 @@ import json
 
 import pytest
 from textlens.errors import InputError
-from textlens.evals.harness.run_comparison import compare
 from textlens.evals.harness.context_rows import FileContexts
+from textlens.evals.harness.run_comparison import compare
 from textlens.evals.harness.runner import EvalSettings, run
 from textlens.evals.harness.task_kinds import open_task
 
