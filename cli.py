@@ -365,7 +365,7 @@ def evaluate(
     """Measure words of images on benchmarks: questions, classes, captions; with floors and standard errors."""
     from dataclasses import asdict
 
-    from .evals.harness.command import evaluate as run
+    from .evals.harness.evaluate import evaluate as run
     from .evals.harness.results import as_table
     from .evals.harness.runner import EvalSettings
 
@@ -404,8 +404,8 @@ def compare(
     """Say whether two evaluations differ: paired differences on the items that both have."""
     from dataclasses import asdict
 
-    from .evals.harness.comparison import compare as difference
-    from .evals.harness.comparison import comparison_table
+    from .evals.harness.run_comparison import compare as difference
+    from .evals.harness.run_comparison import comparison_table
 
     rows = difference(first, second)
     if as_json:
@@ -467,6 +467,19 @@ def memory(
 
     built = build_memory(captions_from_file(texts), Clip.from_pretrained(clip), out, cut_long=cut_long)
     _print_json({"entries": len(built.texts), "memory": str(out)})
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that an evaluation wrote by --output-path.")],
+    max_samples: Annotated[
+        int, typer.Option(min=0, help="Samples to embed at most, evenly spaced; whole documents only.")
+    ] = 2000,
+) -> None:
+    """Show an evaluation's results and samples as one HTML page, DIR/report.html. It opens without network."""
+    from .evals.report.page import write_report
+
+    typer.echo(str(write_report(folder, max_samples)))
 
 
 for _name, _target in registered("COMMANDS").items():

@@ -97,7 +97,7 @@ def test_sdist_builds_a_wheel_with_the_weights_and_without_tests(tmp_path):
     names = set(zipfile.ZipFile(build("wheel", unpacked)).namelist())
     data = {
         path
-        for package in ("weights", "configs", "scenes/configs", "scenes/eval_tasks", "evals/tasks")
+        for package in ("weights", "configs", "scenes/configs", "scenes/eval_tasks", "evals/tasks", "evals/report")
         for path in (source / package).rglob("*")
         if path.is_file()
     }

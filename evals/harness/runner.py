@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from ..task_data.documents import Doc
 from ..task_data.image_files import check
 from .background_words import BackgroundWords
 from .completion_cache import CachedModel, CompletionCache
-from .contexts import NONE, ContextRow, FileContexts, encoder_row
+from .context_rows import NONE, ContextRow, FileContexts, encoder_row
 from .results import ResultRow, Results, write_samples
 from .task_base import Task
 
@@ -109,6 +110,15 @@ def with_contexts(task: Task, files: Sequence[FileContexts]) -> Task:
     note = f"{left_out} of {len(task.data.asked)} questions left out: no text in {names}"
     notes = (*task.data.notes, note) if left_out else task.data.notes
     return type(task)(task.config, replace(task.data, asked=asked, candidates=candidates, notes=notes), task.seed)
+
+
+def limited(task: Task, limit: int | None) -> Task:
+    """The task with `limit` of its documents, drawn by its seed."""
+    docs = task.data.asked
+    if limit is None or limit >= len(docs):
+        return task
+    kept = [docs[i] for i in sorted(random.Random(task.seed).sample(range(len(docs)), limit))]
+    return type(task)(task.config, replace(task.data, asked=kept), task.seed)
 
 
 def _check(task: Task, encoders: Mapping[str, Encoder], settings: EvalSettings) -> None:

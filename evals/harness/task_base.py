@@ -20,7 +20,7 @@ from ...prompting.fewshot import NUM_PSEUDO
 from ...prompting.templates import Shot, Template
 from ..task_data.documents import Doc, TaskData
 from ..task_data.task_config import TaskConfig
-from .contexts import ContextRow, Source, table_rows
+from .context_rows import ContextRow, Source, table_rows
 
 _CHUNK = 256  # documents rendered and sent at once
 

@@ -14,7 +14,7 @@ from ...metrics.caption_metrics import CaptionScores, best_constant, caption_sco
 from ...metrics.standard_errors import mean_and_error
 from ...prompting.captioning import CaptionTemplate
 from ...prompting.templates import Shot
-from ..harness.contexts import NONE, ContextRow, Source
+from ..harness.context_rows import NONE, ContextRow, Source
 from ..harness.task_base import Prompted, Score, Task, demonstrations
 from ..photos import load_photos_of
 from ..task_data.documents import Doc, TaskData

@@ -14,7 +14,7 @@ from ...encoders.images import expand_images
 from ...errors import InputError
 from ...prompting.classification import ClassificationTemplate
 from ...prompting.templates import Shot
-from ..harness.contexts import Source
+from ..harness.context_rows import Source
 from ..harness.task_base import Prompted, Task
 from ..task_data.documents import Doc, TaskData
 from ..task_data.image_files import ImageFiles

@@ -16,7 +16,7 @@ from ...encoders.clip.clip import Clip
 from ...encoders.images import ImageError, expand_images
 from ...encoders.registry import WEIGHTS
 from ...errors import InputError
-from ..harness.contexts import ContextRow, Source
+from ..harness.context_rows import ContextRow, Source
 from ..harness.task_base import Prompted, Task
 from ..photos import load_photos_of
 from ..task_data.documents import Doc, TaskData, joined_text

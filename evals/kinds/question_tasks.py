@@ -12,7 +12,7 @@ from ...metrics.answer_match import exact_match, normalized
 from ...metrics.vqa_accuracy import vqa_accuracy, vqa_accuracy_from_scores
 from ...prompting.templates import Shot
 from ...prompting.vqa import VQATemplate
-from ..harness.contexts import Source
+from ..harness.context_rows import Source
 from ..harness.task_base import Prompted, Task, demonstrations, pseudo_samples
 from ..task_data.documents import Doc, TaskData, load_questions
 from ..task_data.task_config import TaskConfig

@@ -21,7 +21,7 @@ from ...prompting.rewrites import MAX_PROMPT_CHARS
 from ...prompting.templates import Context
 from ...prompting.upsampling import WORKED_PAIRS
 from ..harness.completion_cache import CachedModel
-from ..harness.contexts import NONE, ContextRow, Source
+from ..harness.context_rows import NONE, ContextRow, Source
 from ..harness.task_base import Prompted, Task
 from ..task_data.documents import Doc, TaskData
 from ..task_data.table_rows import Problems, TableRow, read_rows

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from textlens.agent.models.server import ServerModel
 from textlens.evals.harness.runner import EvalSettings, run
-from textlens.evals.harness.tasks import open_task
+from textlens.evals.harness.task_kinds import open_task
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_benchmark import Looker

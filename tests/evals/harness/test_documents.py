@@ -6,8 +6,8 @@ import tarfile
 import pytest
 from PIL import Image
 from textlens.errors import InputError
-from textlens.evals.harness.contexts import ContextRow, FileContexts, table_rows
-from textlens.evals.harness.tasks import open_task
+from textlens.evals.harness.context_rows import ContextRow, FileContexts, table_rows
+from textlens.evals.harness.task_kinds import open_task
 from textlens.evals.task_data.documents import Doc, joined_text
 from textlens.evals.task_data.image_files import ImageFiles, SeveralImages, check
 from textlens.evals.task_data.table_rows import read_rows

@@ -7,9 +7,9 @@ import json
 import pytest
 from PIL import Image
 from textlens.errors import InputError
-from textlens.evals.harness.comparison import compare, comparison_table
+from textlens.evals.harness.run_comparison import compare, comparison_table
 from textlens.evals.harness.runner import EvalSettings, run
-from textlens.evals.harness.tasks import open_task
+from textlens.evals.harness.task_kinds import open_task
 
 from .tiny_benchmark import COLOURS, Looker, Reader, write_benchmark
 

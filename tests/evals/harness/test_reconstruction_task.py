@@ -10,7 +10,7 @@ from PIL import Image
 from textlens.errors import InputError
 from textlens.evals.harness.results import read_samples
 from textlens.evals.harness.runner import EvalSettings, run
-from textlens.evals.harness.tasks import open_task
+from textlens.evals.harness.task_kinds import open_task
 from textlens.metrics.frechet_distance import frechet_distance
 from textlens.scenes.scene_files import write_scenes
 

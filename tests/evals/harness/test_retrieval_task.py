@@ -6,10 +6,10 @@ import json
 
 import pytest
 from textlens.errors import InputError
-from textlens.evals.harness.comparison import compare
-from textlens.evals.harness.contexts import FileContexts
+from textlens.evals.harness.context_rows import FileContexts
+from textlens.evals.harness.run_comparison import compare
 from textlens.evals.harness.runner import EvalSettings, run
-from textlens.evals.harness.tasks import open_task
+from textlens.evals.harness.task_kinds import open_task
 
 from ..captioned_photos import THINGS, write_shard
 from .tiny_benchmark import Reader

@@ -6,10 +6,10 @@ import json
 
 import pytest
 from textlens.errors import InputError
-from textlens.evals.harness.contexts import FileContexts
+from textlens.evals.harness.context_rows import FileContexts
 from textlens.evals.harness.results import as_table, read_results, read_samples
-from textlens.evals.harness.runner import EvalSettings, run
-from textlens.evals.harness.tasks import open_task
+from textlens.evals.harness.runner import EvalSettings, limited, run, with_contexts
+from textlens.evals.harness.task_kinds import open_task
 
 from .tiny_benchmark import Looker, Reader, write_benchmark
 
@@ -131,6 +131,17 @@ def test_questions_without_published_text_are_left_out_of_all_rows(tmp_path):
     assert "8 of 16 questions left out" in results.tasks["colours"]["notes"][0]
     with pytest.raises(InputError, match="no text for any"):
         FileContexts("texts.jsonl:nothing", tmp_path, "question_id").check(task.data.asked)
+
+
+def test_a_limit_is_of_the_questions_that_have_published_texts(tmp_path):
+    path = write_benchmark(tmp_path)
+    texts = [{"question_id": i, "text": f"it is {i % 3}"} for i in range(40)]
+    (tmp_path / "texts.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in texts))
+    files = [FileContexts("texts.jsonl:text", tmp_path, "question_id")]
+    task = limited(with_contexts(open_task(str(path), tmp_path), files), 5)
+    assert len(task.data.asked) == 5
+    assert all(files[0].has(doc) for doc in task.data.asked)
+    assert limited(task, 9) is task
 
 
 def test_what_does_not_fit_is_told_before_a_model_is_run(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from textlens.agent.models.base import Completion
 from textlens.errors import InputError
 from textlens.evals.harness.runner import EvalSettings, run
-from textlens.evals.harness.tasks import open_task
+from textlens.evals.harness.task_kinds import open_task
 
 PROMPTS = ("two red kites", "a black cat", "a street without cars")
 

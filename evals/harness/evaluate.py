@@ -9,10 +9,10 @@ from pathlib import Path
 from ...agent.models.registry import default_language_model, load_language_model
 from ...errors import InputError
 from ..encoder_variants import load_variants
-from .contexts import FileContexts
+from .context_rows import FileContexts
 from .results import Results
-from .runner import EvalSettings, run
-from .tasks import open_task
+from .runner import EvalSettings, limited, run, with_contexts
+from .task_kinds import open_task
 
 
 def evaluate(
@@ -32,12 +32,12 @@ def evaluate(
     """
     if repeated := [name for name in dict.fromkeys(tasks) if tasks.count(name) > 1]:
         raise InputError(f"the task {repeated[0]!r} is given twice; expected each once")
-    opened = [open_task(name, data_dir, limit=limit, seed=settings.seed) for name in tasks]
+    first = None if contexts else limit  # else of the documents that have published texts
+    opened = [open_task(name, data_dir, limit=first, seed=settings.seed) for name in tasks]
     columns = opened[0].config.columns
     files = [FileContexts(spec, data_dir, columns.id, columns.image) for spec in contexts]
-    for task in opened:
-        for one in files:
-            one.check(task.data.asked)
+    if files:
+        opened = [limited(with_contexts(task, files), limit) for task in opened]
     asks = {task.asks for task in opened}
     spec = None if asks == {"never"} else llm or (default_language_model() if "always" in asks else None)
     loaded = load_variants(list(encoders))

@@ -1,0 +1,1 @@
+"""The results of `textlens eval` as one HTML page."""
