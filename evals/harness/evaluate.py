@@ -12,6 +12,7 @@ from ..encoder_variants import load_variants
 from .context_rows import FileContexts
 from .results import Results
 from .runner import EvalSettings, limited, run, with_contexts
+from .task_base import Task
 from .task_kinds import open_task
 
 
@@ -30,14 +31,7 @@ def evaluate(
 
     Raises `InputError` for bad files before any model is loaded.
     """
-    if repeated := [name for name in dict.fromkeys(tasks) if tasks.count(name) > 1]:
-        raise InputError(f"the task {repeated[0]!r} is given twice; expected each once")
-    first = None if contexts else limit  # else of the documents that have published texts
-    opened = [open_task(name, data_dir, limit=first, seed=settings.seed) for name in tasks]
-    columns = opened[0].config.columns
-    files = [FileContexts(spec, data_dir, columns.id, columns.image) for spec in contexts]
-    if files:
-        opened = [limited(with_contexts(task, files), limit) for task in opened]
+    opened, files = open_tasks(tasks, contexts, data_dir=data_dir, limit=limit, seed=settings.seed)
     asks = {task.asks for task in opened}
     spec = None if asks == {"never"} else llm or (default_language_model() if "always" in asks else None)
     loaded = load_variants(list(encoders))
@@ -48,3 +42,18 @@ def evaluate(
         "configs": {task.config.task: asdict(task.config) for task in opened},
     }  # fmt: skip
     return run(opened, loaded, files, model, settings, asked_for=asked_for)
+
+
+def open_tasks(
+    tasks: Sequence[str], contexts: Sequence[str], *, data_dir: Path, limit: int | None, seed: int
+) -> tuple[list[Task], list[FileContexts]]:
+    """The tasks, with the documents that have texts in all files, and the files. Raises `InputError` for bad ones."""
+    if repeated := [name for name in dict.fromkeys(tasks) if tasks.count(name) > 1]:
+        raise InputError(f"the task {repeated[0]!r} is given twice; expected each once")
+    first = None if contexts else limit  # else of the documents that have published texts
+    opened = [open_task(name, data_dir, limit=first, seed=seed) for name in tasks]
+    columns = opened[0].config.columns
+    files = [FileContexts(spec, data_dir, columns.id, columns.image) for spec in contexts]
+    if files:
+        opened = [limited(with_contexts(task, files), limit) for task in opened]
+    return opened, files

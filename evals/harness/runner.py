@@ -15,7 +15,7 @@ import random
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,16 +139,9 @@ def _run_task(
     tally: _Tally,
 ) -> tuple[list[ResultRow], list[dict[str, Any]]]:
     counts = list(dict.fromkeys(settings.num_fewshot)) if task.fixed_shots is None else [task.fixed_shots]
-    background: AbstractContextManager[BackgroundWords | None] = nullcontext()
-    if encoders and task.data.images:
-        names = task.images(max(counts, default=0))
-        background = BackgroundWords(names, task.data.images, encoders, settings.cache_folder)
     thumbnails = _Thumbnails(task, settings)
     rows, samples = _constant_rows(task, settings), []
-    with background as words:
-        own = [encoder_row(spec, words) for spec in encoders] if words else []
-        own += [ContextRow(one.spec, "file", one) for one in files]
-        contexts = task.contexts(own, floors=settings.floors)
+    with open_contexts(task, encoders, files, settings, max(counts, default=0)) as contexts:
         asked = [one for one in contexts if task.asked(one)]
         parts = [_asked_rows(task, asked, count, model, tally) for count in counts] if model else []
         parts.append(_direct_rows(task, [one for one in contexts if task.direct(one)]))
@@ -159,6 +152,24 @@ def _run_task(
                 if settings.output and row.num_fewshot is not None and "vqa_accuracy" in task.metrics:
                     _write_official(task, row, settings.output)
     return rows, samples
+
+
+@contextmanager
+def open_contexts(
+    task: Task,
+    encoders: Mapping[str, Encoder],
+    files: Sequence[FileContexts],
+    settings: EvalSettings,
+    most_shots: int,
+) -> Iterator[list[ContextRow]]:
+    """The rows of the task's table. Encoders write their words by and by, until this is left."""
+    background: AbstractContextManager[BackgroundWords | None] = nullcontext()
+    if encoders and task.data.images:
+        background = BackgroundWords(task.images(most_shots), task.data.images, encoders, settings.cache_folder)
+    with background as words:
+        rows = [encoder_row(spec, words) for spec in encoders] if words else []
+        rows += [ContextRow(one.spec, "file", one) for one in files]
+        yield task.contexts(rows, floors=settings.floors)
 
 
 def _write_official(task: Task, row: _Scored, output: Path) -> None:

@@ -63,13 +63,7 @@ class VqaTask(Task):
         return [{self.config.metric: 0.0 if answer is None else self._score(doc, answer)} for doc, answer in pairs]
 
     def _score(self, doc: Doc, answer: str) -> float:
-        if self.config.metric == "set_match":
-            return float(exact_match(answer, doc.references))
-        if self.config.metric == "exact_match":
-            return float(normalized(answer) in {normalized(one) for one in doc.references})
-        if doc.scores:
-            return vqa_accuracy_from_scores(answer, doc.scores)
-        return vqa_accuracy(answer, doc.references)
+        return answer_score(self.config.metric, doc, answer)
 
 
 class MultipleChoiceTask(VqaTask):
@@ -78,14 +72,29 @@ class MultipleChoiceTask(VqaTask):
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         if config.metric != "exact_match":
             raise InputError(f"{config.task}: multiple_choice is scored by metric exact_match; got {config.metric}")
-        super().__init__(config, _with_choices(data), seed)
+        super().__init__(config, data, seed)
         self.chance = 100 * sum(1 / len(doc.choices) for doc in data.asked) / len(data.asked)
+
+    @classmethod
+    def load(cls, config: TaskConfig, folder: Path, *, limit: int | None, seed: int) -> MultipleChoiceTask:
+        return cls(config, _with_choices(load_questions(config, folder, limit=limit, seed=seed)), seed)
 
     def prompted(self, doc: Doc, source: Source, num_fewshot: int) -> Prompted:
         return replace(super().prompted(doc, source, num_fewshot), choices=doc.choices)
 
     def _score(self, doc: Doc, answer: str) -> float:
         return float(answer == doc.answer)
+
+
+def answer_score(metric: str, doc: Doc, answer: str) -> float:
+    """1 for right. metric: of `TaskConfig`."""
+    if metric == "set_match":
+        return float(exact_match(answer, doc.references))
+    if metric == "exact_match":
+        return float(normalized(answer) in {normalized(one) for one in doc.references})
+    if doc.scores:
+        return vqa_accuracy_from_scores(answer, doc.scores)
+    return vqa_accuracy(answer, doc.references)
 
 
 def _with_choices(data: TaskData) -> TaskData:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from textlens.errors import InputError
 from textlens.evals.harness.context_rows import ContextRow, FileContexts, table_rows
+from textlens.evals.harness.runner import with_contexts
 from textlens.evals.harness.task_kinds import open_task
 from textlens.evals.task_data.documents import Doc, joined_text
 from textlens.evals.task_data.image_files import ImageFiles, SeveralImages, check
@@ -156,6 +157,9 @@ def test_multiple_choice(tmp_path):
     assert prompted.query.question == "what is it Choices: cat, dog."
     assert (prompted.choices, prompted.shots[0].answer, task.chance) == (("cat", "dog"), "dog", 50)
     assert task.score_all(["dog"]) == [{"exact_match": 1.0}]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps({"image": f"{i}.png", "t": "a"}) + "\n" for i in (1, 2)))
+    narrowed = with_contexts(task, [FileContexts("c.jsonl:t", tmp_path, "question_id")])
+    assert narrowed.data.asked[0].query == "what is it Choices: cat, dog."  # once
     wrong = [row(1, choices=["cat"], correct_choice_idx=0), row(2, choices=["a", "b"], correct_choice_idx=2)]
     with pytest.raises(InputError, match=r"line 1, choices.*line 2, correct_choice_idx: is 2; expected 0 to 1"):
         task_of(tmp_path, wrong, **settings)
