@@ -3,7 +3,7 @@
     python benchmarks/evals.py [--limit 2000] [--encoder scenes:coca] [--llm tiny] [--shots 4] [--floors] [--json]
 
 Questions about scenes of the made world, about two an image; models are loaded before. encode: images to words, without
-cache. generate: as many other questions, words known, without cache, with shots of another seed, so that a server has
+cache. generate: as many other questions, words known, cache empty, with shots of another seed, so that a server has
 no prompt in its own cache. whole: a run with empty caches. wall / max(encode, generate) is near 1 where both overlap
 and the rest costs nothing (target: 1.15). It needs a server (--llm http://HOST:PORT/v1) or a GPU: two models on the
 same cores take the sum of their times, so (encode + generate) is given too. again: the same run from its caches
@@ -25,6 +25,7 @@ from textlens.agent.models.registry import load_language_model
 from textlens.errors import TextlensError
 from textlens.evals.descriptions import describe_all
 from textlens.evals.encoder_variants import load_variants
+from textlens.evals.harness.completion_cache import CachedModel, CompletionCache
 from textlens.evals.harness.runner import EvalSettings, open_contexts, run
 from textlens.evals.harness.task_kinds import open_task
 from textlens.scenes.scene_files import write_scenes
@@ -43,7 +44,10 @@ def measure(limit: int, specs: list[str], llm: str, shots: int, floors: bool, si
     start = time.perf_counter()
     describe_all(len(names), lambda i: images.read(names[i]), encoders)
     encode = time.perf_counter() - start
-    generate, answers = generating(other, encoders, model, shots, floors)
+    cached = CachedModel(
+        model, CompletionCache(folder / "generated", model)
+    )  # a server gets as many at once as in a run
+    generate, answers = generating(other, encoders, cached, shots, floors)
     settings = EvalSettings((shots,), floors=floors, output=folder / "out", log_samples=False)
     seconds, results = [], []
     for _ in range(2):

@@ -75,10 +75,11 @@ class CachedModel:
     def __init__(self, model: LanguageModel, cache: CompletionCache) -> None:
         self.model, self.cache, self.asked = model, cache, 0
         self.spec = model.spec
+        self._counts_tokens = isinstance(model, CountsTokens)  # once: it may ask a server
 
     @property
     def context_length(self) -> int | None:
-        return self.model.context_length if isinstance(self.model, CountsTokens) else None
+        return cast(CountsTokens, self.model).context_length if self._counts_tokens else None
 
     def count_tokens(self, text: str) -> int:
         return cast(CountsTokens, self.model).count_tokens(text)
