@@ -31,7 +31,7 @@ class DescriptionCache:
         self.path = folder / f"{name}-{fingerprint(encoder)}.jsonl"
         self.texts: dict[str, str] = {}
         if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").split("\n"):
+            for line in self.path.read_bytes().split(b"\n"):  # a cut may be within a character
                 try:
                     row = json.loads(line)
                     self.texts[row["image"]] = row["text"]

@@ -16,8 +16,8 @@ from torch import nn
 from ...agent.models.base import Completion, CountsTokens, LanguageModel
 from ..descriptions import fingerprint
 
-_PART = 64  # prompts sent at once; lost if the process is killed before they are answered
-_PARTS_AT_ONCE = 2  # of a server, so that it need not wait for the last of a part
+_PART = 64  # prompts that a model in this process gets at once; lost if it is killed before they are answered
+_AT_ONCE = 32  # prompts sent to a server, which are kept one by one: it never waits for the last of a part
 
 
 class CompletionCache:
@@ -33,7 +33,7 @@ class CompletionCache:
         self._known: dict[str, dict[str, Any]] = {}
         self._lock = Lock()
         if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").split("\n"):
+            for line in self.path.read_bytes().split(b"\n"):
                 try:
                     entry = json.loads(line)
                     self._known[entry["key"]] = entry
@@ -60,6 +60,8 @@ class CompletionCache:
         new = {
             key: {"key": key, **one.as_json()} for key, one in zip(keys, completions, strict=True) if one.error is None
         }
+        if not new:
+            return
         with self._lock:
             self._known |= new
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,7 @@ class CachedModel:
         seed: int,
         choices: Sequence[str] | None = None,
     ) -> list[Completion]:
-        """As `LanguageModel.complete`; each part of the answers is kept as soon as it is there."""
+        """As `LanguageModel.complete`; a server's answer is kept as soon as it is there, others in parts."""
         settings: dict[str, Any] = {
             "max_tokens": max_tokens, "stop": stop, "temperature": temperature, "seed": seed, "choices": choices
         }  # fmt: skip
@@ -106,13 +108,15 @@ class CachedModel:
 
         unique = list({keys[i]: i for i in missing}.values())
         self.asked += len(unique)
-        parts = [unique[start : start + _PART] for start in range(0, len(unique), _PART)]
-        if len(parts) > 1 and self.spec.startswith("http"):
-            with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
-                list(pool.map(ask, parts))
+        if self.spec.startswith("http"):
+            pool = ThreadPoolExecutor(_AT_ONCE)
+            try:
+                list(pool.map(ask, [[i] for i in unique]))
+            finally:
+                pool.shutdown(cancel_futures=True)
         else:
-            for part in parts:
-                ask(part)
+            for start in range(0, len(unique), _PART):
+                ask(unique[start : start + _PART])
         return [
             failed.get(key) or cast(Completion, self.cache.get(key, prompt))
             for key, prompt in zip(keys, prompts, strict=True)

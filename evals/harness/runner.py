@@ -10,6 +10,7 @@ command.
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import time
@@ -339,7 +340,9 @@ class _Thumbnails:
             path.parent.mkdir(parents=True, exist_ok=True)
             small = image.copy()
             small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
-            small.save(path, quality=85)
+            part = path.with_name(f".{path.stem}.{os.getpid()}.jpg")  # a killed process leaves no half image
+            small.save(part, quality=85)
+            part.replace(path)
         return f"images/{path.name}"
 
 

@@ -35,7 +35,7 @@ class CaptioningTask(Task):
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         super().__init__(config, data, seed)
         self.template = CaptionTemplate(dataset=config.dataset, quote=config.quote)
-        self._drawn: dict[tuple[int, int], list[Shot]] = {}
+        self._drawn: dict[tuple[Source, int], list[Shot]] = {}
         self._last: tuple[tuple[str, ...], CaptionScores] | None = None
         self.metrics = {"CIDEr-D": "CIDEr-D", "BLEU-4": "corpus BLEU-4"}
         if "METEOR" in self._sample_score.scores:
@@ -61,7 +61,7 @@ class CaptioningTask(Task):
         return caption_scores(["a dog"], [["a dog"]])
 
     def prompted(self, doc: Doc, source: Source, num_fewshot: int) -> Prompted:
-        key = (id(source), num_fewshot)
+        key = (source, num_fewshot)
         if key not in self._drawn:
             self._drawn[key] = demonstrations(self.shot_docs(num_fewshot), source)
         return Prompted(self.template, Shot(source(doc), id=doc.id, image=doc.image), self._drawn[key])

@@ -49,13 +49,13 @@ class VqaTask(Task):
         """The same list for all queries of a row, so that they share a prefix."""
         if not num_fewshot:
             return self._pseudo
-        key = (id(source), num_fewshot)
+        key = (source, num_fewshot)
         if key not in self._drawn:
             self._drawn[key] = demonstrations(self.shot_docs(num_fewshot), source)
         return self._drawn[key]
 
     @cached_property
-    def _drawn(self) -> dict[tuple[int, int], list[Shot]]:
+    def _drawn(self) -> dict[tuple[Source, int], list[Shot]]:
         return {}
 
     def score_all(self, answers: Sequence[str | None]) -> list[dict[str, float]]:

@@ -50,6 +50,17 @@ def test_an_unfinished_line_costs_itself_alone(tmp_path):
     assert again.seen == []
 
 
+def test_a_cut_within_a_character_costs_its_line_alone(tmp_path):
+    encoder = Counting()
+    encoder.describe = lambda images: [Description("été", (), "counting") for _ in images]
+    describe_all(2, picture, {"a": encoder}, tmp_path)
+    (file,) = tmp_path.iterdir()
+    content = file.read_bytes()
+    file.write_bytes(content[: content.rindex("é".encode()) + 1])
+    again = Counting()
+    assert describe_all(2, picture, {"a": again}, tmp_path) == {"a": ["été", "colour 1\nline"]}
+
+
 @pytest.mark.parametrize("other", [Counting(torch.ones(3)), Counting(config="other")])
 def test_other_weights_or_settings_describe_anew(tmp_path, other):
     describe_all(3, picture, {"a": Counting()}, tmp_path)
