@@ -41,8 +41,8 @@ ENCODERS: dict[str, EncoderSpec] = {
     ),
     "dediffusion": EncoderSpec(
         ".dediffusion.dediffusion_encoder:Dediffusion",
-        None,
-        "dediffusion:HUB_ID_OR_FOLDER, a De-Diffusion encoder (scenes:dediffusion is included)",
+        str(WEIGHTS / "photo-dediffusion"),
+        "dediffusion, the included De-Diffusion for photographs; or dediffusion:HUB_ID_OR_FOLDER",
     ),
     "hf": EncoderSpec(
         ".huggingface:HuggingFaceCaptioner", None, "hf:HUB_ID_OR_FOLDER, any transformers image-to-text model"

@@ -50,6 +50,11 @@ class Dediffusion:
                 f"{self.config.vocabulary_size:,}; use the tokenizer that it was trained with"
             )
         check_range("batch_size", self.batch_size, 1)
+        if self.config.word_bias is not None and len(self.config.word_bias) != len(self.vocabulary):
+            raise InputError(
+                f"word_bias has {len(self.config.word_bias):,} numbers for {len(self.vocabulary):,} words; "
+                "expected one for each"
+            )
         self.model.eval()
 
     @classmethod
@@ -108,6 +113,8 @@ class Dediffusion:
 
     def choose_words(self, logits: Tensor) -> list[tuple[list[int], float]]:
         """(B, N, V) -> for each image its words (indices into the vocabulary) and their log probability."""
+        if self.config.word_bias is not None:
+            logits = logits.float() + logits.new_tensor(self.config.word_bias, dtype=torch.float)
         if self.config.distinct:
             log_probabilities, chosen = distinct_words(logits.float().log_softmax(-1))  # (B, N) each
         else:

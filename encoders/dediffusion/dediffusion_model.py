@@ -44,6 +44,7 @@ class DediffusionConfig:
     words: Sequence[str] | None = None  # see `Vocabulary`
     min_probability: float = 0.0  # less likely words are left out of descriptions; 0 keeps one word per query
     distinct: bool = False  # no word twice in a description: a query whose word is taken writes its next best
+    word_bias: Sequence[float] | None = None  # added to the logits where words are chosen; one for each kept word
     grid: int | None = None  # patch tokens are averaged to grid x grid, with learned positions; None: as they are
     train_backbone: bool = False  # train and save the image tower too; `backbone` still gives its architecture
     # Filled in by `Dediffusion.new`:

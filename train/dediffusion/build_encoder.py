@@ -65,7 +65,8 @@ def load_encoder(folder: str, clip: Clip, decoder: Decoder) -> Dediffusion:
 
 def restrict_vocabulary(encoder: Dediffusion, words: Sequence[str], decoder: Decoder) -> Dediffusion:
     """The encoder with those of its words alone that are in `words`; all other weights stay."""
-    config = replace(encoder.config, words=sorted(set(words).intersection(encoder.vocabulary.words)))
+    kept = sorted(set(words).intersection(encoder.vocabulary.words))
+    config = replace(encoder.config, words=kept, word_bias=None)
     restricted = Dediffusion.new(config, encoder.clip, decoder.tokenizer, decoder.token_embeddings)
     rows = torch.isin(encoder.vocabulary.ids, restricted.vocabulary.ids)  # both are in ascending order
     by_word = ("head.embeddings", "head.weight", "head.bias")  # the first of a tied head, the others of a linear one

@@ -131,6 +131,17 @@ def test_no_word_is_said_twice_where_that_is_asked_for(new: Callable[..., Dediff
         distinct_words(torch.zeros(1, 5, 3))
 
 
+def test_a_bias_towards_words_counts_where_they_are_chosen(new: Callable[..., Dediffusion]) -> None:
+    plain = new()
+    wanted = 7
+    biased = new(word_bias=[100.0 * (place == wanted) for place in range(PICKED)])
+    assert biased.describe(images(1))[0].tokens == (plain.vocabulary.words[wanted],) * 5
+    pixels = plain.clip.pixels(images(2))
+    assert torch.equal(plain.word_logits(pixels), biased.word_logits(pixels))
+    with pytest.raises(InputError, match=f"word_bias has 3 numbers for {PICKED} words"):
+        new(word_bias=[0.0] * 3)
+
+
 def test_the_tied_head_measures_cosines_with_the_text_encoders_embeddings(clip: Clip, tokenizer: CLIPTokenizer) -> None:
     table = 7 * torch.randn(522, 24, generator=torch.Generator().manual_seed(1))
     made = Dediffusion.new(replace(SMALL, logit_scale=9.0), clip, tokenizer, table)
