@@ -22,7 +22,7 @@ from ..task_data.documents import Doc, TaskData
 from ..task_data.task_config import TaskConfig
 from .context_rows import ContextRow, Source, table_rows
 
-_CHUNK = 256  # documents rendered and sent at once
+_FIRST_CHUNK, _CHUNK = 32, 256  # documents sent at once: few at first, whose words are soon there, then twice as many
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,16 @@ class Task(ABC):
 
     def readings(self, context: ContextRow, num_fewshot: int, model: LanguageModel) -> Iterator[Reading]:
         """One for each document, in order. A document without words, or with an error, loses no other."""
-        for start in range(0, len(self.data.asked), _CHUNK):
+        start, size = 0, _FIRST_CHUNK
+        while start < len(self.data.asked):
             chunk: list[Prompted | str] = []
-            for doc in self.data.asked[start : start + _CHUNK]:
+            for doc in self.data.asked[start : start + size]:
                 try:
                     chunk.append(self.prompted(doc, context.source, num_fewshot))
                 except InputError as error:
                     chunk.append(str(error))
             yield from self._read(model, chunk)
+            start, size = start + size, min(2 * size, _CHUNK)
 
     def _read(self, model: LanguageModel, chunk: Sequence[Prompted | str]) -> list[Reading]:
         """In one request for all that share template and choices."""

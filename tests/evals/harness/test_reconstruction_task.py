@@ -50,7 +50,7 @@ def test_rows_and_drawings(tmp_path, decoder):
     assert rows["looker", metrics[0]].above_floor is not None
     assert rows["looker", "frechet@3"].score > 0
     assert rows["looker", "frechet@3"].stderr is None
-    assert "not FID" in results.tasks["drawn"]["metrics"]["frechet@3"]
+    assert "no FID" in results.tasks["drawn"]["metrics"]["frechet@3"]
     assert "biased upwards" in results.tasks["drawn"]["notes"][-1]
     samples = [one for one in read_samples(tmp_path / "out", "drawn") if one["context"] == "looker"]
     assert all(Image.open(tmp_path / "out" / one["drawn"]).size == (64, 64) for one in samples)
