@@ -96,7 +96,9 @@ def test_the_settings_for_photographs_are_read(tmp_path):
     decoder = parse(FeatureDecoderTraining, yaml.safe_load(config.read_text()))
     assert (decoder.grid, decoder.channels) == (3, 128)
     stages = read_stages(files("textlens.configs") / "photo-dediffusion.yaml", tmp_path / "run")
-    first, second = (parse(DediffusionTraining, {**stage.values, "words": ["dog", "grass"]}) for stage in stages)
+    first, second, third = (parse(DediffusionTraining, {**stage.values, "words": ["dog", "grass"]}) for stage in stages)
     assert first.encoder.grid == decoder.grid  # so that both read one cache
-    assert (first.start, second.start) == (None, str(tmp_path / "run" / "stage-1" / "model"))
+    folders = [str(tmp_path / "run" / name / "model") for name in ("stage-1", "stage-2")]
+    assert [first.start, second.start, third.start] == [None, *folders]
     assert first.tau_end == second.tau_start
+    assert third.distinct
