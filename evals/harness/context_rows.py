@@ -6,14 +6,14 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ...errors import InputError
 from ...prompting.templates import Context, context_label
+from ..row_roles import Role
 from ..task_data.documents import Doc, joined_text
 from ..task_data.table_rows import read_rows
 
-Role = Literal["encoder", "file", "all", "floor", "ceiling", "model"]
 NONE, OTHER, TRUTH, ALL = "none", "other image", "truth", "all"
 Source = Callable[[Doc], tuple[Context, ...]]
 """The context of a document's image. Raises `InputError` for an image that has none."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from ...metrics.standard_errors import mean_and_error
 from ...metrics.vqa_accuracy import results_format
 from ...progress import progress_bar
 from ..descriptions import image_key
-from ..task_data.documents import Doc
+from ..task_data.documents import Doc, drawn
 from ..task_data.image_files import check
 from .background_words import BackgroundWords
 from .completion_cache import CachedModel, CompletionCache
@@ -114,10 +113,9 @@ def with_contexts(task: Task, files: Sequence[FileContexts]) -> Task:
 
 def limited(task: Task, limit: int | None) -> Task:
     """The task with `limit` of its documents, drawn by its seed."""
-    docs = task.data.asked
-    if limit is None or limit >= len(docs):
+    kept = drawn(task.data.asked, limit, task.seed)
+    if kept is task.data.asked:
         return task
-    kept = [docs[i] for i in sorted(random.Random(task.seed).sample(range(len(docs)), limit))]
     return type(task)(task.config, replace(task.data, asked=kept), task.seed)
 
 
@@ -285,8 +283,8 @@ def _samples(task: Task, row: _Scored, settings: EvalSettings, thumbnails: _Thum
         _sample(task, row, doc, reading, scores, settings, thumbnails)
         for doc, reading, scores in zip(task.data.asked, row.readings, row.scores, strict=True)
     ]
-    for entry, drawn in zip(made, task.pictures() if settings.log_samples else (), strict=False):
-        entry["drawn"] = thumbnails.keep(drawn)
+    for entry, picture in zip(made, task.pictures() if settings.log_samples else (), strict=False):
+        entry["drawn"] = thumbnails.keep(picture)
     return made
 
 

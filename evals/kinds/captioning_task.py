@@ -17,7 +17,7 @@ from ...prompting.templates import Shot
 from ..harness.context_rows import NONE, ContextRow, Source
 from ..harness.task_base import Prompted, Score, Task, demonstrations
 from ..photos import load_photos_of
-from ..task_data.documents import Doc, TaskData
+from ..task_data.documents import Doc, TaskData, drawn
 from ..task_data.image_files import ImageFiles, Images, SampleImages, SeveralImages
 from ..task_data.table_rows import Problems, read_rows
 from ..task_data.task_config import TaskConfig
@@ -51,8 +51,7 @@ class CaptioningTask(Task):
             raise InputError(f"{config.task}: captioning needs fewshot_data, captions of other images for shots")
         if shared := {doc.image for doc in asked} & {doc.image for doc in pool}:
             raise InputError(f"{len(shared)} images are asked about and in fewshot_data, such as {min(shared)}")
-        if limit is not None and limit < len(asked):
-            asked = [asked[i] for i in sorted(random.Random(seed).sample(range(len(asked)), limit))]
+        asked = drawn(asked, limit, seed)
         return cls(config, TaskData(asked, pool, SeveralImages(images, more)), seed)
 
     @cached_property

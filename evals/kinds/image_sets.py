@@ -19,7 +19,7 @@ from ...errors import InputError
 from ..harness.context_rows import ContextRow, Source
 from ..harness.task_base import Prompted, Task
 from ..photos import load_photos_of
-from ..task_data.documents import Doc, TaskData, joined_text
+from ..task_data.documents import Doc, TaskData, drawn, joined_text
 from ..task_data.image_files import ImageFiles, Images, SampleImages, check
 from ..task_data.table_rows import Problems, read_rows
 from ..task_data.task_config import TaskConfig
@@ -88,8 +88,7 @@ def load_image_set(config: TaskConfig, folder: Path, *, limit: int | None, seed:
     docs, images = _docs(config, folder)
     if captions and not all(doc.references for doc in docs):
         raise InputError(f"{folder / config.data} has images without captions; {config.kind} needs some of each")
-    if limit is not None and limit < len(docs):
-        docs = [docs[i] for i in sorted(random.Random(seed).sample(range(len(docs)), limit))]
+    docs = drawn(docs, limit, seed)
     notes = []
     if any(doc.truth for doc in docs):
         pass

@@ -6,7 +6,6 @@ which falls back to the original with the rewrite's additions where the rewrite 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from ...prompting.upsampling import WORKED_PAIRS
 from ..harness.completion_cache import CachedModel
 from ..harness.context_rows import NONE, ContextRow, Source
 from ..harness.task_base import Prompted, Task
-from ..task_data.documents import Doc, TaskData
+from ..task_data.documents import Doc, TaskData, drawn
 from ..task_data.table_rows import Problems, TableRow, read_rows
 from ..task_data.task_config import TaskConfig
 
@@ -52,8 +51,7 @@ class UpsamplingTask(Task):
     @classmethod
     def load(cls, config: TaskConfig, folder: Path, *, limit: int | None, seed: int) -> Task:
         docs = _prompts(config, folder / config.data)
-        if limit is not None and limit < len(docs):
-            docs = [docs[i] for i in sorted(random.Random(seed).sample(range(len(docs)), limit))]
+        docs = drawn(docs, limit, seed)
         return cls(config, TaskData(docs, [], None), seed)
 
     @property

@@ -7,11 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...errors import InputError
+from ..row_roles import Role
 
 FORMAT = 1
 _MAX_THUMBNAIL = 500_000  # bytes; 320 pixels take about 20,000
@@ -27,7 +28,7 @@ class Row(_Record):
 
     task: str
     context: str
-    role: Literal["encoder", "file", "all", "floor", "ceiling"]
+    role: Role
     encoder: str | None = None
     llm: str | None = None
     num_fewshot: int | None  # None: does not depend on shots

@@ -26,7 +26,7 @@ from .score_charts import Style, curve, intervals, styles, type_bars
 MAX_SAMPLES = 2000
 _MAX_TYPES = 20  # question types in one chart
 _HERE = Path(__file__).parent
-_ORDER = {"floor": 0, "encoder": 1, "file": 2, "all": 3, "ceiling": 4}
+_ORDER = {"floor": 0, "encoder": 1, "file": 2, "all": 3, "model": 4, "ceiling": 5}
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,7 @@ def load_questions(config: TaskConfig, folder: Path, *, limit: int | None = None
             config.fewshot_image_name or config.image_name,
         )  # fmt: skip
     asked, candidates = split(docs, pool, config, folder / config.data)
-    if limit is not None and limit < len(asked):
-        asked = [asked[i] for i in sorted(random.Random(seed).sample(range(len(asked)), limit))]
+    asked = drawn(asked, limit, seed)
     images = _images(config, folder)
     counts = Counter(len(doc.references) for doc in asked if not doc.scores)
     few = sum(number for count, number in counts.items() if 0 < count < 10)
@@ -70,6 +69,13 @@ def load_questions(config: TaskConfig, folder: Path, *, limit: int | None = None
     if config.metric == "vqa_accuracy" and any(doc.scores for doc in asked):
         notes.append("the data gives scores of answers, not ten answers: 0.667 is read as the official 0.6")
     return TaskData(asked, candidates, images, tuple(notes))
+
+
+def drawn(docs: list[Doc], limit: int | None, seed: int) -> list[Doc]:
+    """`limit` of the documents, drawn by seed, in their order; all of them for None."""
+    if limit is None or limit >= len(docs):
+        return docs
+    return [docs[i] for i in sorted(random.Random(seed).sample(range(len(docs)), limit))]
 
 
 def split(docs: Sequence[Doc], pool: Sequence[Doc], config: TaskConfig, path: Path) -> tuple[list[Doc], list[Doc]]:

@@ -6,6 +6,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from textlens.cli import app
@@ -13,6 +14,7 @@ from textlens.errors import InputError
 from textlens.evals.report.gallery import Mean, scan
 from textlens.evals.report.page import embedded_json, figure, signed, write_report
 from textlens.evals.report.score_charts import spread
+from textlens.evals.row_roles import Role
 from typer.testing import CliRunner
 
 from .eval_folder import jpeg, results, row, sample, standard_rows, standard_samples, write
@@ -89,6 +91,12 @@ def test_floors_and_ceilings_are_marked_and_constants_span_all_shots(tmp_path):
     assert "truth ceiling" in page.text
     assert "constant: yes floor no shots 4.2" in page.text
     assert [attributes["colspan"] for tag, attributes in page.tags if "colspan" in attributes] == ["2"]
+
+
+def test_rows_of_every_role_are_shown(tmp_path):
+    rows = [row(context=f"of {role}", role=role, encoder=None) for role in get_args(Role)]
+    text = page_of(write(tmp_path, results(rows), [])).text
+    assert all(f"of {role}" in text for role in get_args(Role))
 
 
 def test_the_overview_names_the_best_and_how_many_it_was_chosen_of(tmp_path):
