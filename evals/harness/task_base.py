@@ -60,6 +60,7 @@ class Task(ABC):
 
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         self.config, self.data, self.seed = config, data, seed
+        self._shared: dict[tuple[Source, int], list[Shot]] = {}
 
     @classmethod
     @abstractmethod
@@ -100,6 +101,13 @@ class Task(ABC):
                 "shots; lower num_fewshot"
             )
         return list(first.values())[:num_fewshot]
+
+    def shared_shots(self, source: Source, num_fewshot: int) -> list[Shot]:
+        """`shot_docs` with their contexts: the same list for all queries of a row, so that they share a prefix."""
+        key = (source, num_fewshot)
+        if key not in self._shared:
+            self._shared[key] = demonstrations(self.shot_docs(num_fewshot), source)
+        return self._shared[key]
 
     def images(self, most_shots: int) -> list[str]:
         """Every image that needs words, those of shots first."""

@@ -15,7 +15,7 @@ from ...metrics.standard_errors import mean_and_error
 from ...prompting.captioning import CaptionTemplate
 from ...prompting.templates import Shot
 from ..harness.context_rows import NONE, ContextRow, Source
-from ..harness.task_base import Prompted, Score, Task, demonstrations
+from ..harness.task_base import Prompted, Score, Task
 from ..photos import load_photos_of
 from ..task_data.documents import Doc, TaskData, drawn
 from ..task_data.image_files import ImageFiles, Images, SampleImages, SeveralImages
@@ -35,7 +35,6 @@ class CaptioningTask(Task):
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         super().__init__(config, data, seed)
         self.template = CaptionTemplate(dataset=config.dataset, quote=config.quote)
-        self._drawn: dict[tuple[Source, int], list[Shot]] = {}
         self._last: tuple[tuple[str, ...], CaptionScores] | None = None
         self.metrics = {"CIDEr-D": "CIDEr-D", "BLEU-4": "corpus BLEU-4"}
         if "METEOR" in self._sample_score.scores:
@@ -60,10 +59,8 @@ class CaptioningTask(Task):
         return caption_scores(["a dog"], [["a dog"]])
 
     def prompted(self, doc: Doc, source: Source, num_fewshot: int) -> Prompted:
-        key = (source, num_fewshot)
-        if key not in self._drawn:
-            self._drawn[key] = demonstrations(self.shot_docs(num_fewshot), source)
-        return Prompted(self.template, Shot(source(doc), id=doc.id, image=doc.image), self._drawn[key])
+        query = Shot(source(doc), id=doc.id, image=doc.image)
+        return Prompted(self.template, query, self.shared_shots(source, num_fewshot))
 
     def score_all(self, answers: Sequence[str | None]) -> list[dict[str, float]]:
         made = self._scored(answers)

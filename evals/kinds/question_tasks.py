@@ -13,7 +13,7 @@ from ...metrics.vqa_accuracy import vqa_accuracy, vqa_accuracy_from_scores
 from ...prompting.templates import Shot
 from ...prompting.vqa import VQATemplate
 from ..harness.context_rows import Source
-from ..harness.task_base import Prompted, Task, demonstrations, pseudo_samples
+from ..harness.task_base import Prompted, Task, pseudo_samples
 from ..task_data.documents import Doc, TaskData, load_questions
 from ..task_data.task_config import TaskConfig
 
@@ -43,20 +43,8 @@ class VqaTask(Task):
 
     def prompted(self, doc: Doc, source: Source, num_fewshot: int) -> Prompted:
         query = Shot(source(doc), doc.query, None, doc.id, image=doc.image)
-        return Prompted(self.template, query, self._shots(source, num_fewshot))
-
-    def _shots(self, source: Source, num_fewshot: int) -> Sequence[Shot]:
-        """The same list for all queries of a row, so that they share a prefix."""
-        if not num_fewshot:
-            return self._pseudo
-        key = (source, num_fewshot)
-        if key not in self._drawn:
-            self._drawn[key] = demonstrations(self.shot_docs(num_fewshot), source)
-        return self._drawn[key]
-
-    @cached_property
-    def _drawn(self) -> dict[tuple[Source, int], list[Shot]]:
-        return {}
+        shots = self.shared_shots(source, num_fewshot) if num_fewshot else self._pseudo
+        return Prompted(self.template, query, shots)
 
     def score_all(self, answers: Sequence[str | None]) -> list[dict[str, float]]:
         pairs = zip(self.data.asked, answers, strict=True)
