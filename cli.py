@@ -363,8 +363,6 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure words of images on benchmarks: questions, classes, captions; with floors and standard errors."""
-    from dataclasses import asdict
-
     from .evals.harness.evaluate import evaluate as run
     from .evals.harness.results import as_table
     from .evals.harness.runner import EvalSettings
@@ -376,10 +374,10 @@ def evaluate(
         tasks, settings, encoders=encoder or (), contexts=context or (), llm=llm, data_dir=data_dir, limit=limit
     )
     if as_json:
-        _print_json(asdict(results))
+        _print_json(results.model_dump())
     else:
         typer.echo(as_table(results.results))
-    _notes([f"{name}: {note}" for name, told in results.tasks.items() for note in told["notes"]])
+    _notes([f"{name}: {note}" for name, told in results.tasks.items() for note in told.notes])
     if results.failures:
         typer.echo(f"error: {results.failures} prompts have no answer; the same command asks them again", err=True)
         raise typer.Exit(1)

@@ -33,7 +33,7 @@ class Vllm:
         )
         flags = ["--served-model-name", name, "--host", HOST, "--port", str(port)]
         # Prefixes are shared in whole blocks, by default of 128 tokens on a CPU.
-        flags += ["--dtype", "bfloat16", "--block-size", "32"] if self.cpu else []
+        flags += ["--dtype", _cpu_dtype(), "--block-size", "32"] if self.cpu else []
         return [self.python, "-m", *start, model, *flags, *arguments]
 
     def variables(self, *, offline: bool) -> dict[str, str]:
@@ -42,6 +42,15 @@ class Vllm:
         defaults |= {"VLLM_CPU_KVCACHE_SPACE": "2"} if self.cpu else {}  # GiB; vLLM's default is most of the memory
         defaults |= {"HF_HUB_OFFLINE": "1"} if offline else {}
         return {**defaults, **os.environ}
+
+
+def _cpu_dtype() -> str:
+    """bfloat16 where the CPU multiplies it: without, Gemma 3 270M answered 0.9 prompts/s in it and 5.6 in float32."""
+    import torch
+
+    from ...encoders.clip.frozen_trunk import bf16_is_fast
+
+    return "bfloat16" if bf16_is_fast(torch.device("cpu")) else "float32"
 
 
 def find_vllm(python: str | None = None) -> Vllm:

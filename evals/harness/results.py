@@ -1,4 +1,4 @@
-"""What an evaluation leaves: `results.json` and a sample log for each task, written and read again."""
+"""What an evaluation leaves: `results.json` and a sample log for each task. `saved_results` reads them."""
 
 from __future__ import annotations
 
@@ -6,79 +6,92 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError
-from ...train.engine.run import current_commit
+from pydantic import BaseModel, ConfigDict
+
 from ..aligned_table import aligned, number
+from ..row_roles import Role
 
 FORMAT, RESULTS_NAME, SAMPLES_NAME = 1, "results.json", "samples"
 _PACKAGES = ("textlens", "torch", "transformers", "open_clip_torch", "vllm")
 
 
-@dataclass(frozen=True)
-class ResultRow:
+class Record(BaseModel):
+    """Part of what is written, checked when it is made and when it is read."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class ResultRow(Record):
     """One score. score, stderr and differences are x100; None where they are not known or do not apply."""
 
     task: str
     context: str  # encoder's spec, FILE:COLUMN, "all", "none", "other image", "truth", "constant: ANSWER"
-    role: str  # "encoder", "file", "all", "floor", "ceiling"; "model" of upsampling's own rows
-    encoder: str | None
-    llm: str | None  # None where no language model is asked
-    num_fewshot: int | None
+    role: Role
+    encoder: str | None = None
+    llm: str | None = None  # None where no language model is asked
+    num_fewshot: int | None  # None: does not depend on shots
     metric: str
     score: float
-    stderr: float | None
+    stderr: float | None = None
     n: int
     parse_failures: int = 0
     above_floor: float | None = None  # paired difference from the blank context of the same number of shots
     above_floor_stderr: float | None = None
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval, by the normal approximation."""
+        return None if self.stderr is None else (self.score - 1.96 * self.stderr, self.score + 1.96 * self.stderr)
 
-@dataclass(frozen=True)
-class Results:
+
+class TaskAbout(Record):
+    """What a task is, and what is to be said of its scores."""
+
+    description: str | None = None
+    metrics: dict[str, str] = {}  # name -> label; the first is the one that samples are sorted by
+    notes: list[str] = []
+
+
+class Results(Record):
     """The content of results.json."""
 
-    results: Sequence[ResultRow]
-    tasks: Mapping[str, Mapping[str, Any]]  # name -> description, metrics, notes
-    settings: Mapping[str, Any]
-    seconds: float = 0.0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    failures: int = 0  # prompts without a completion: they are asked again by the same command
-    versions: Mapping[str, str] = field(default_factory=lambda: versions())
-    commit: str = field(default_factory=current_commit)
-    date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    results: list[ResultRow]
+    tasks: dict[str, TaskAbout] = {}
+    settings: dict[str, Any] = {}
+    seconds: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    failures: int | None = None  # prompts without a completion: they are asked again by the same command
+    versions: Mapping[str, str | None] = {}
+    commit: str | None = None
+    date: str | None = None
     format: int = FORMAT
+
+    @property
+    def task_names(self) -> list[str]:
+        return list(dict.fromkeys(row.task for row in self.results))
+
+    def metrics(self, task: str) -> list[str]:
+        """Metrics of a task; the first is the one that its samples are sorted into right and wrong by."""
+        used = dict.fromkeys(row.metric for row in self.results if row.task == task)
+        listed = self.tasks[task].metrics if task in self.tasks else {}
+        return [name for name in listed if name in used] + [name for name in used if name not in listed]
+
+    def label(self, task: str, metric: str) -> str:
+        """What a metric is called."""
+        return self.tasks[task].metrics.get(metric, metric) if task in self.tasks else metric
 
     def write(self, folder: Path) -> Path:
         """Write results.json whole, in place of an older one."""
         folder.mkdir(parents=True, exist_ok=True)
         path, part = folder / RESULTS_NAME, folder / f".{RESULTS_NAME}.{os.getpid()}"
-        part.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(self.model_dump(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         part.replace(path)
         return path
-
-
-def read_results(folder: Path) -> Results:
-    """Raises `InputError` for a folder without results, or with those of another format."""
-    path = folder / RESULTS_NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; expected a folder that `textlens eval` wrote") from error
-    found = content.get("format") if isinstance(content, dict) else type(content).__name__
-    if found != FORMAT:
-        raise InputError(f"{path} has format {found!r}; expected {FORMAT}: run `textlens eval` again")
-    try:
-        rows = [ResultRow(**row) for row in content.pop("results")]
-        return Results(rows, **content)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path} is not whole: {error}; run `textlens eval` again") from error
 
 
 def write_samples(folder: Path, task: str, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -89,16 +102,6 @@ def write_samples(folder: Path, task: str, entries: Iterable[Mapping[str, Any]])
     with part.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
     part.replace(path)
-
-
-def read_samples(folder: Path, task: str) -> list[dict[str, Any]]:
-    """Raises `InputError` where a task has no sample log."""
-    path = folder / SAMPLES_NAME / f"{task}.jsonl"
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the samples of {task}: {error}; run `textlens eval` again") from error
 
 
 def versions() -> dict[str, str]:

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...errors import InputError
 from ...metrics.standard_errors import mean_and_error
 from ..aligned_table import aligned, number
-from .results import read_results, read_samples
+from .saved_results import Sample, read_results, read_samples
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def compare(first: Path, second: Path) -> list[Difference]:
     Where a row of the two folders differs in its context's name alone (each has one context that is no floor), these
     two are compared too. Raises `InputError` for folders that share no rows.
     """
-    found, tasks = [], [set(read_results(folder).tasks) for folder in (first, second)]
+    found, tasks = [], [set(read_results(folder).task_names) for folder in (first, second)]
     for task in sorted(tasks[0] & tasks[1]):
         one, other = (_by_row(read_samples(folder, task)) for folder in (first, second))
         for row in one:
@@ -49,14 +48,14 @@ def compare(first: Path, second: Path) -> list[Difference]:
     return found
 
 
-Rows = Mapping[tuple[str, int | None], Mapping[str, Mapping[str, Any]]]
+Rows = Mapping[tuple[str, int | None], Mapping[str, Sample]]
 _FLOORS = ("none", "other image", "truth")
 
 
-def _by_row(samples: Sequence[Mapping[str, Any]]) -> Rows:
-    rows: dict[tuple[str, int | None], dict[str, Mapping[str, Any]]] = {}
+def _by_row(samples: Iterable[Sample]) -> Rows:
+    rows: dict[tuple[str, int | None], dict[str, Sample]] = {}
     for sample in samples:
-        rows.setdefault((sample["context"], sample["num_fewshot"]), {})[sample["id"]] = sample
+        rows.setdefault((sample.context, sample.num_fewshot), {})[sample.id] = sample
     return rows
 
 
@@ -74,16 +73,17 @@ def _differences(
     task: str,
     context: str,
     num_fewshot: int | None,
-    one: Mapping[str, Mapping[str, Any]],
-    other: Mapping[str, Mapping[str, Any]],
+    one: Mapping[str, Sample],
+    other: Mapping[str, Sample],
 ) -> list[Difference]:
     shared = [key for key in one if key in other]
     made = []
-    for metric in one[shared[0]]["scores"] if shared else ():
-        pairs = [(one[key]["scores"][metric], other[key]["scores"].get(metric)) for key in shared]
-        if any(value is None for _, value in pairs):
+    for metric in one[shared[0]].scores if shared else ():
+        values = [(one[key].scores.get(metric), other[key].scores.get(metric)) for key in shared]
+        pairs = [(a, b) for a, b in values if a is not None and b is not None]
+        if len(pairs) < len(values):
             continue
-        groups = [one[key]["image"] or key for key in shared]
+        groups = [one[key].image or key for key in shared]
         mean, error = mean_and_error([b - a for a, b in pairs], groups)
         known = error if error == error and error > 0 else None
         p = math.erfc(abs(mean / known) / math.sqrt(2)) if known else None

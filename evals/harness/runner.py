@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,14 @@ from ...errors import InputError
 from ...metrics.standard_errors import mean_and_error
 from ...metrics.vqa_accuracy import results_format
 from ...progress import progress_bar
+from ...train.engine.run import current_commit
 from ..descriptions import image_key
 from ..task_data.documents import Doc, drawn
 from ..task_data.image_files import check
 from .background_words import BackgroundWords
 from .completion_cache import CachedModel, CompletionCache
 from .context_rows import NONE, ContextRow, FileContexts, encoder_row
-from .results import ResultRow, Results, write_samples
+from .results import ResultRow, Results, TaskAbout, versions, write_samples
 from .task_base import Task
 
 _THUMBNAIL = 320  # px
@@ -80,15 +82,23 @@ def run(
         made, samples = _run_task(task, encoders, files, asked, settings, tally)
         rows += made
         config = task.config
-        told[config.task] = {
-            "description": config.description, "metrics": dict(task.metrics), "notes": list(task.notes)
-        }  # fmt: skip
+        told[config.task] = TaskAbout(
+            description=config.description, metrics=dict(task.metrics), notes=list(task.notes)
+        )
         if settings.output:
             write_samples(settings.output, config.task, samples)
     results = Results(
-        rows, told, dict(asked_for or {}), time.perf_counter() - start, tally.prompt_tokens, tally.completion_tokens,
-        tally.failures,
-    )  # fmt: skip
+        results=rows,
+        tasks=told,
+        settings=dict(asked_for or {}),
+        seconds=time.perf_counter() - start,
+        prompt_tokens=tally.prompt_tokens,
+        completion_tokens=tally.completion_tokens,
+        failures=tally.failures,
+        versions=versions(),
+        commit=current_commit(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
     if settings.output:
         results.write(settings.output)
     return results
@@ -256,10 +266,21 @@ def _result_rows(
             above, error = (100 * value for value in mean_and_error(pairs, groups))
         made.append(
             ResultRow(
-                task.config.task, context.name, context.role, context.encoder, llm, count, metric, score.score,
-                _known(score.stderr), len(answers), sum(one is None for one in answers), above, _known(error),
+                task=task.config.task,
+                context=context.name,
+                role=context.role,
+                encoder=context.encoder,
+                llm=llm,
+                num_fewshot=count,
+                metric=metric,
+                score=score.score,
+                stderr=_known(score.stderr),
+                n=len(answers),
+                parse_failures=sum(one is None for one in answers),
+                above_floor=above,
+                above_floor_stderr=_known(error),
             )
-        )  # fmt: skip
+        )
     return made
 
 
@@ -268,7 +289,12 @@ def _constant_rows(task: Task, settings: EvalSettings) -> list[ResultRow]:
         return []
     if task.chance is not None:
         metric, n = next(iter(task.metrics)), len(task.data.asked)
-        return [ResultRow(task.config.task, "chance", "floor", None, None, None, metric, task.chance, None, n)]
+        return [
+            ResultRow(
+                task=task.config.task, context="chance", role="floor", num_fewshot=None, metric=metric,
+                score=task.chance, n=n,
+            )
+        ]  # fmt: skip
     answer = task.constant()
     if answer is None:
         return []

@@ -7,10 +7,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .eval_output import Results, Sample, read_samples, read_thumbnail, sample_files
+from ..harness.results import Results
+from ..harness.saved_results import Sample, has_samples, read_samples, read_thumbnail
 
 
 @dataclass
@@ -43,7 +45,6 @@ class TaskSamples:
     """Figures of all samples of a task, also of those that are not embedded."""
 
     task: str
-    path: Path
     metric: str
     documents: Counter[str] = field(default_factory=Counter)  # id -> samples, in the order of the file
     groups: Counter[tuple[str, int | None]] = field(default_factory=Counter)  # (context, shots) -> samples
@@ -71,9 +72,9 @@ class TaskSamples:
 def scan(folder: Path, results: Results) -> list[TaskSamples]:
     """Read every samples file once; tasks without samples are left out."""
     found = []
-    for task, path in sample_files(folder, results.task_names).items():
-        samples = TaskSamples(task, path, results.metrics(task)[0])
-        for sample in read_samples(path, task):
+    for task in filter(partial(has_samples, folder), results.task_names):
+        samples = TaskSamples(task, results.metrics(task)[0])
+        for sample in read_samples(folder, task):
             samples.add(sample)
         if samples.total:
             found.append(samples)
@@ -98,7 +99,7 @@ def make_gallery(folder: Path, tasks: Iterable[TaskSamples], max_samples: int) -
     answers: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for task in tasks:
         chosen = task.chosen(max_samples // len(tasks))
-        for sample in read_samples(task.path, task.task) if chosen else ():
+        for sample in read_samples(folder, task.task) if chosen else ():
             if sample.id in chosen:
                 key = (sample.task, sample.id)
                 documents.setdefault(key, _document(sample))

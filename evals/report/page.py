@@ -19,7 +19,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ...errors import InputError, check_range
-from .eval_output import Results, Row, read_results
+from ..harness.results import ResultRow, Results
+from ..harness.saved_results import read_results
 from .gallery import Gallery, Mean, TaskSamples, make_gallery, scan
 from .score_charts import Style, curve, intervals, styles, type_bars
 
@@ -34,7 +35,7 @@ class TableRow:
     context: str
     role: str
     encoder: str | None
-    cells: list[Row | None]  # one for each column, or one alone for all of them
+    cells: list[ResultRow | None]  # one for each column, or one alone for all of them
     spans: bool
 
 
@@ -56,9 +57,9 @@ class Summary:
 
     task: str
     metric: str
-    best: Row
-    blank: Row | None
-    truth: Row | None
+    best: ResultRow
+    blank: ResultRow | None
+    truth: ResultRow | None
     among: int  # rows that the best was chosen of
 
 
@@ -156,11 +157,11 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _of(rows: Sequence[Row], task: str, metric: str) -> list[Row]:
+def _of(rows: Sequence[ResultRow], task: str, metric: str) -> list[ResultRow]:
     return [row for row in rows if (row.task, row.metric) == (task, metric)]
 
 
-def _summary(results: Results, rows: Sequence[Row], task: str, metric: str) -> Summary | None:
+def _summary(results: Results, rows: Sequence[ResultRow], task: str, metric: str) -> Summary | None:
     mine = _of(rows, task, metric)
     images = [row for row in mine if row.role not in ("floor", "ceiling")]
     if not images:
@@ -170,7 +171,7 @@ def _summary(results: Results, rows: Sequence[Row], task: str, metric: str) -> S
     return Summary(task, results.label(task, metric), best, beside.get("none"), beside.get("truth"), len(images))
 
 
-def _scores(results: Results, rows: Sequence[Row], task: str, drawn: dict[str, Style]) -> list[Score]:
+def _scores(results: Results, rows: Sequence[ResultRow], task: str, drawn: dict[str, Style]) -> list[Score]:
     """Table and chart of each metric of a task."""
     made = []
     for metric in results.metrics(task):
@@ -185,7 +186,7 @@ def _scores(results: Results, rows: Sequence[Row], task: str, drawn: dict[str, S
     return made
 
 
-def _table(rows: Sequence[Row], columns: Sequence[int]) -> list[TableRow]:
+def _table(rows: Sequence[ResultRow], columns: Sequence[int]) -> list[TableRow]:
     """A line for each context, and a line across all columns for what does not depend on shots."""
     table = []
     for context in dict.fromkeys(row.context for row in rows):
@@ -226,14 +227,16 @@ def _mismatches(results: Results, samples: TaskSamples) -> list[str]:
         if row.task == samples.task and row.metric == samples.metric
     }
     return [
-        f"{samples.path.name}: {samples.groups[key]} samples of {key[0]}"
+        f"{samples.task}.jsonl: {samples.groups[key]} samples of {key[0]}"
         f"{'' if key[1] is None else f', {key[1]} shots'}; results.json counts {n}"
         for key, n in counted.items()
         if samples.groups[key] != n
     ]
 
 
-def _gallery_data(results: Results, gallery: Gallery, rows: Sequence[Row], drawn: dict[str, Style]) -> dict[str, Any]:
+def _gallery_data(
+    results: Results, gallery: Gallery, rows: Sequence[ResultRow], drawn: dict[str, Style]
+) -> dict[str, Any]:
     roles = {row.context: row.role for row in rows}
     return {
         "documents": gallery.documents,

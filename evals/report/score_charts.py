@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from .eval_output import Row
+from ..harness.results import ResultRow
 from .gallery import Mean
 
 WIDTH = 760
@@ -25,7 +25,7 @@ class Style:
     dash: str = ""
 
 
-def styles(rows: Sequence[Row]) -> dict[str, Style]:
+def styles(rows: Sequence[ResultRow]) -> dict[str, Style]:
     """Context -> style: a colour and marker each for encoders; grey for floors, ink for ceilings, both dashed."""
     roles = {row.context: row.role for row in rows}
     found, coloured, floors = {}, 0, 0
@@ -43,7 +43,7 @@ def styles(rows: Sequence[Row]) -> dict[str, Style]:
     return found
 
 
-def curve(rows: Sequence[Row], drawn: Mapping[str, Style], title: str) -> str:
+def curve(rows: Sequence[ResultRow], drawn: Mapping[str, Style], title: str) -> str:
     """Score over shots, one line a context with 95 % intervals; rows without shots are lines across the plot."""
     shots = sorted({row.num_fewshot for row in rows if row.num_fewshot is not None})
     contexts = list(dict.fromkeys(row.context for row in rows))
@@ -98,7 +98,7 @@ def curve(rows: Sequence[Row], drawn: Mapping[str, Style], title: str) -> str:
     return tostring(svg, encoding="unicode")
 
 
-def intervals(rows: Sequence[Row], drawn: Mapping[str, Style], title: str) -> str:
+def intervals(rows: Sequence[ResultRow], drawn: Mapping[str, Style], title: str) -> str:
     """One line a context: its score as a point with its 95 % interval. For runs with one number of shots."""
     left = 24 + int(6.7 * max(min(_LABEL, len(row.context)) for row in rows))
     row_height, top, bottom, right = 28, 8, 28, 60
@@ -177,7 +177,7 @@ class _Scale:
         self.low, self.high, self.start, self.end = self.ticks[0], self.ticks[-1], start, end
 
     @classmethod
-    def of(cls, rows: Sequence[Row], start: float, end: float) -> _Scale:
+    def of(cls, rows: Sequence[ResultRow], start: float, end: float) -> _Scale:
         reach = [end for row in rows for end in row.interval or (row.score,)]
         return cls(min(0.0, *(row.score for row in rows)), max(*reach, 1.0), start, end)
 
@@ -209,7 +209,7 @@ def _text(
     return made
 
 
-def _whisker(parent: Element, row: Row, scale: _Scale, at: float, *, across: bool = False) -> None:
+def _whisker(parent: Element, row: ResultRow, scale: _Scale, at: float, *, across: bool = False) -> None:
     if row.interval is None:
         return
     low, high = (scale(end) for end in row.interval)
@@ -233,7 +233,7 @@ def _mark(parent: Element, x: float, y: float, shape: int, told: str) -> None:
     SubElement(made, "title").text = told
 
 
-def _told(row: Row) -> str:
+def _told(row: ResultRow) -> str:
     shots = "" if row.num_fewshot is None else f", {row.num_fewshot} shots"
     error = "stderr not known" if row.stderr is None else f"± {row.stderr:.1f}"
     return f"{row.context}{shots}: {row.score:.1f} {error}"

@@ -16,8 +16,8 @@ from textlens.agent.models.registry import load_language_model
 from textlens.encoders.registry import WEIGHTS
 from textlens.errors import InputError
 from textlens.evals.harness.evaluate import open_tasks
-from textlens.evals.harness.results import read_samples
 from textlens.evals.harness.runner import EvalSettings, open_contexts, run
+from textlens.evals.harness.saved_results import read_samples
 from textlens.evals.harness.task_kinds import open_task
 from textlens.evals.lm_eval_export import export, process_results
 from textlens.scenes.scene_files import write_scenes
@@ -135,7 +135,7 @@ def test_scores_and_answers_are_those_of_lm_eval(tmp_path):
         names = exported(task, encoders, tmp_path / "lm_eval")
         rows = [row for row in results.results if row.num_fewshot == SHOTS]
         contexts |= dict(zip(names, rows, strict=True))
-        ours |= {(name, one["context"], one["id"]): one for one in read_samples(folder / "out", name)}
+        ours |= {(name, one.context, one.id): one for one in read_samples(folder / "out", name)}
     theirs = lm_eval(tmp_path, [*contexts])
     assert len(contexts) >= 11
     for name, row in contexts.items():
@@ -145,10 +145,10 @@ def test_scores_and_answers_are_those_of_lm_eval(tmp_path):
         assert len(samples) == row.n
         for one in samples:
             own = ours[row.task, row.context, one["doc"]["id"]]
-            assert one["doc"]["prompt"] == own["prompt"] == one["arguments"]["gen_args_0"]["arg_0"]
-            assert one[row.metric] == own["scores"][row.metric]
+            assert one["doc"]["prompt"] == own.prompt == one["arguments"]["gen_args_0"]["arg_0"]
+            assert one[row.metric] == own.scores[row.metric]
             if not one["doc"]["scored_choices"]:
-                assert one["resps"][0][0] == own["completion"]
+                assert one["resps"][0][0] == own.completion
     assert len({row.score for row in contexts.values()}) > 4
 
 

@@ -282,7 +282,7 @@ def test_bad_samples_are_clear_errors(tmp_path, line, told):
 
 
 def test_samples_of_other_tasks_are_left_out(tmp_path):
-    from textlens.evals.report.eval_output import read_results
+    from textlens.evals.harness.saved_results import read_results
 
     (write(tmp_path) / "samples" / "old.jsonl").write_text("{}\n")
     assert [samples.task for samples in scan(tmp_path, read_results(tmp_path))] == ["okvqa"]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 from textlens.agent.models import serving as module
 from textlens.agent.models.registry import LANGUAGE_MODELS
 from textlens.agent.models.serving import ServingError, serving
@@ -188,7 +189,9 @@ def test_the_vllm_that_is_there_is_found_and_why_none_serves_is_said(stand_in, t
         find_vllm(str(bare))
 
 
-def test_commands_for_gpu_and_cpu(monkeypatch):
+@pytest.mark.parametrize(("native", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_commands_for_gpu_and_cpu(monkeypatch, native, dtype):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
     for name in ("VLLM_CPU_KVCACHE_SPACE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     gpu, cpu = Vllm("py", cpu=False), Vllm("py", cpu=True)
@@ -198,7 +201,7 @@ def test_commands_for_gpu_and_cpu(monkeypatch):
     ]
     assert cpu.command("/a b/model", "model", 8000) == [
         *("py", "-m", "vllm.entrypoints.openai.api_server", "--model", "/a b/model", "--served-model-name", "model"),
-        *("--host", "127.0.0.1", "--port", "8000", "--dtype", "bfloat16", "--block-size", "32"),
+        *("--host", "127.0.0.1", "--port", "8000", "--dtype", dtype, "--block-size", "32"),
     ]
     told = cpu.variables(offline=True)
     assert (told["VLLM_CPU_KVCACHE_SPACE"], told["HF_HUB_OFFLINE"], told["VLLM_NO_USAGE_STATS"]) == ("2", "1", "1")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from textlens.agent.models.server import ServerModel
 from textlens.evals.harness.completion_cache import CompletionCache
-from textlens.evals.harness.results import read_results, read_samples
+from textlens.evals.harness.saved_results import read_results, read_samples
 
 from .tiny_benchmark import Reader, write_benchmark
 
@@ -171,7 +171,7 @@ def test_kills_lose_only_what_was_under_way(undisturbed, server_and_process, tmp
     assert set(runs.described) == set(undisturbed.described)
     assert runs.described.total() - len(runs.described) <= BATCH * KILLS + torn
     assert read_results(tmp_path / "out").results == read_results(undisturbed.folder / "out").results
-    assert read_samples(tmp_path / "out", "colours") == read_samples(undisturbed.folder / "out", "colours")
+    assert [*read_samples(tmp_path / "out", "colours")] == [*read_samples(undisturbed.folder / "out", "colours")]
     names = [{path.name for path in (one.folder / "out" / "images").iterdir()} for one in (runs, undisturbed)]
     assert names[0] >= names[1]
 

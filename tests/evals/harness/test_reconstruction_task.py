@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 from textlens.errors import InputError
-from textlens.evals.harness.results import read_samples
 from textlens.evals.harness.runner import EvalSettings, run
+from textlens.evals.harness.saved_results import read_samples
 from textlens.evals.harness.task_kinds import open_task
 from textlens.metrics.frechet_distance import frechet_distance
 from textlens.scenes.scene_files import write_scenes
@@ -50,11 +50,11 @@ def test_rows_and_drawings(tmp_path, decoder):
     assert rows["looker", metrics[0]].above_floor is not None
     assert rows["looker", "frechet@3"].score > 0
     assert rows["looker", "frechet@3"].stderr is None
-    assert "no FID" in results.tasks["drawn"]["metrics"]["frechet@3"]
-    assert "biased upwards" in results.tasks["drawn"]["notes"][-1]
-    samples = [one for one in read_samples(tmp_path / "out", "drawn") if one["context"] == "looker"]
-    assert all(Image.open(tmp_path / "out" / one["drawn"]).size == (64, 64) for one in samples)
-    assert len({one["drawn"] for one in samples}) == 4
+    assert "no FID" in results.tasks["drawn"].metrics["frechet@3"]
+    assert "biased upwards" in results.tasks["drawn"].notes[-1]
+    samples = [one for one in read_samples(tmp_path / "out", "drawn") if one.context == "looker"]
+    assert all(Image.open(tmp_path / "out" / one.drawn).size == (64, 64) for one in samples)
+    assert len({one.drawn for one in samples}) == 4
 
 
 def test_figures_are_those_of_the_drawings(tmp_path, decoder):

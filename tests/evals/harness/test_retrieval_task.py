@@ -62,7 +62,7 @@ def test_words_find_their_image_and_floors_are_chance(task, tmp_path):
     assert rows["names", "bm25_r10"].score == rows["names", "clip_r10"].score == 100
     assert rows["truth", "bm25_r1"].role == "ceiling"
     assert rows["names", "bm25_r1"].num_fewshot is None
-    assert "sought among 6" in results.tasks["found"]["notes"][-1]
+    assert "sought among 6" in results.tasks["found"].notes[-1]
     run([task], {}, [Namer()], None, EvalSettings((4,), output=tmp_path / "two"))
     differences = compare(tmp_path / "one", tmp_path / "two")
     assert {one.difference for one in differences} == {0}
@@ -78,7 +78,7 @@ def test_bm25_alone_without_a_text_tower(task, monkeypatch):
     monkeypatch.setattr(type(task.clip), "can_embed_texts", False)
     results = run([task], {}, [], None, EvalSettings((0,)))
     assert {row.metric for row in results.results} == {"bm25_r1", "bm25_r5", "bm25_r10"}
-    assert "BM25 alone" in results.tasks["found"]["notes"][-1]
+    assert "BM25 alone" in results.tasks["found"].notes[-1]
 
 
 def test_what_does_not_fit_is_told_at_once(tmp_path, monkeypatch):

@@ -7,8 +7,9 @@ import json
 import pytest
 from textlens.errors import InputError
 from textlens.evals.harness.context_rows import FileContexts
-from textlens.evals.harness.results import as_table, read_results, read_samples
+from textlens.evals.harness.results import as_table
 from textlens.evals.harness.runner import EvalSettings, limited, run, with_contexts
+from textlens.evals.harness.saved_results import read_results, read_samples
 from textlens.evals.harness.task_kinds import open_task
 
 from .tiny_benchmark import Looker, Reader, write_benchmark
@@ -82,7 +83,7 @@ def test_failed_answers_are_counted_listed_and_asked_again(task, tmp_path):
     failed = run([task], {"looker": Looker()}, [], Reader(fails=3), settings)
     assert failed.failures == 3
     assert by_row(failed)["looker", 2].parse_failures == 3
-    assert [s["error"] for s in read_samples(tmp_path / "out", "colours")].count("out of order") == 3
+    assert [s.error for s in read_samples(tmp_path / "out", "colours")].count("out of order") == 3
     model = Reader()
     mended = run([task], {"looker": Looker()}, [], model, settings)
     assert len(model.prompts) == 3
@@ -91,19 +92,19 @@ def test_failed_answers_are_counted_listed_and_asked_again(task, tmp_path):
 
 def test_samples_hold_the_evidence(task, tmp_path):
     run([task], {"looker": Looker()}, [], Reader(), EvalSettings((2,), output=tmp_path, log_samples=True))
-    samples = [s for s in read_samples(tmp_path, "colours") if s["context"] == "looker"]
+    samples = [s for s in read_samples(tmp_path, "colours") if s.context == "looker"]
     assert len(samples) == 16
     one = samples[0]
-    assert one["prompt"].endswith("Short answer:")
-    assert one["words"] == [{"label": "", "text": f"it is {one['answer']}"}]
-    assert one["completion"] == f" {one['answer']}"
-    assert one["references"] == [one["answer"]]
-    assert one["type"] in ("which", "what")
-    assert (tmp_path / one["thumbnail"]).is_file()
+    assert one.prompt.endswith("Short answer:")
+    assert [(words.label, words.text) for words in one.words] == [("", f"it is {one.answer}")]
+    assert one.completion == f" {one.answer}"
+    assert one.references == [one.answer]
+    assert one.type in ("which", "what")
+    assert (tmp_path / one.thumbnail).is_file()
     official = json.loads((tmp_path / "official" / "colours-looker-2.json").read_text())
-    assert official == [{"question_id": int(s["id"]), "answer": s["answer"]} for s in samples]
+    assert official == [{"question_id": int(s.id), "answer": s.answer} for s in samples]
     run([task], {}, [], Reader(), EvalSettings((2,), output=tmp_path / "short"))
-    assert "prompt" not in read_samples(tmp_path / "short", "colours")[0]
+    assert next(read_samples(tmp_path / "short", "colours")).prompt is None
 
 
 def test_a_damaged_image_is_a_failure_and_loses_no_other(tmp_path):
@@ -116,7 +117,7 @@ def test_a_damaged_image_is_a_failure_and_loses_no_other(tmp_path):
     row = by_row(results)["looker", 2]
     assert (row.parse_failures, row.n) == (2, 16)
     assert row.score == pytest.approx(100 * 14 / 16)
-    errors = {s["error"] for s in read_samples(tmp_path / "o", "colours") if s["context"] == "looker"}
+    errors = {s.error for s in read_samples(tmp_path / "o", "colours") if s.context == "looker"}
     assert any(error and "20.png cannot be read" in error for error in errors)
 
 
@@ -128,7 +129,7 @@ def test_questions_without_published_text_are_left_out_of_all_rows(tmp_path):
     files = [FileContexts("texts.jsonl:text", tmp_path, "question_id")]
     results = run([task], {}, files, Reader(), EvalSettings((2,)))
     assert {row.n for row in results.results} == {8}
-    assert "8 of 16 questions left out" in results.tasks["colours"]["notes"][0]
+    assert "8 of 16 questions left out" in results.tasks["colours"].notes[0]
     with pytest.raises(InputError, match="no text for any"):
         FileContexts("texts.jsonl:nothing", tmp_path, "question_id").check(task.data.asked)
 

@@ -57,14 +57,14 @@ def test_rewrites_beside_what_is_settled_on_and_the_prompt(task, tmp_path):
     failed = {row.context: row.parse_failures for row in results.results}
     assert failed == {"none": 0, "rewrite": 1, "upsampled": 0}
     assert results.failures == 1
-    assert "2 of 2 prompts have the same rewrite" in results.tasks["upsampling"]["notes"][0]
+    assert "2 of 2 prompts have the same rewrite" in results.tasks["upsampling"].notes[0]
 
 
 def test_what_the_cache_hides_is_asked_without_it(task, tmp_path):
     settings = EvalSettings((4,), output=tmp_path / "out")
     for _ in range(2):
         results = run([task], {}, [], Rewriter(varies=True), settings)
-        assert "0 of 2 prompts" in results.tasks["upsampling"]["notes"][0]  # the third fails
+        assert "0 of 2 prompts" in results.tasks["upsampling"].notes[0]  # the third fails
 
 
 def test_prompts_of_tables_and_bad_ones(tmp_path):

@@ -9,82 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from ...errors import InputError
-from ..row_roles import Role
+from .results import FORMAT, RESULTS_NAME, SAMPLES_NAME, Record, Results
 
-FORMAT = 1
 _MAX_THUMBNAIL = 500_000  # bytes; 320 pixels take about 20,000
 _THUMBNAIL = re.compile(r"images/[\w-]+\.jpg")  # a name that cannot lead out of the folder
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
-
-
-class Row(_Record):
-    """Score of one task, context, number of shots and metric. Scores and standard errors are x100."""
-
-    task: str
-    context: str
-    role: Role
-    encoder: str | None = None
-    llm: str | None = None
-    num_fewshot: int | None  # None: does not depend on shots
-    metric: str
-    score: float
-    stderr: float | None = None
-    n: int
-    parse_failures: int = 0
-    above_floor: float | None = None  # paired difference from the blank context
-    above_floor_stderr: float | None = None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """95 % confidence interval, by the normal approximation."""
-        return None if self.stderr is None else (self.score - 1.96 * self.stderr, self.score + 1.96 * self.stderr)
-
-
-class Task(_Record):
-    description: str | None = None
-    metrics: dict[str, str] = {}
-    notes: list[str] = []
-
-
-class Results(_Record):
-    results: list[Row]
-    tasks: dict[str, Task] = {}
-    settings: dict[str, Any] = {}
-    versions: dict[str, str | None] = {}
-    commit: str | None = None
-    date: str | None = None
-    seconds: float | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    failures: int | None = None
-
-    @property
-    def task_names(self) -> list[str]:
-        return list(dict.fromkeys(row.task for row in self.results))
-
-    def metrics(self, task: str) -> list[str]:
-        """Metrics of a task; the first is the one that its samples are sorted into right and wrong by."""
-        used = dict.fromkeys(row.metric for row in self.results if row.task == task)
-        listed = self.tasks[task].metrics if task in self.tasks else {}
-        return [name for name in listed if name in used] + [name for name in used if name not in listed]
-
-    def label(self, task: str, metric: str) -> str:
-        """What a metric is called."""
-        return self.tasks[task].metrics.get(metric, metric) if task in self.tasks else metric
-
-
-class Words(_Record):
+class Words(Record):
     label: str
     text: str
 
 
-class Sample(_Record):
+class Sample(Record):
     """One document in one context at one number of shots."""
 
     task: str
@@ -94,23 +33,24 @@ class Sample(_Record):
     image: str | None = None
     type: str | None = None
     query: str | None = None
-    references: list[str] = []
+    references: list[str] = Field(default_factory=list)
     answer: str | None = None
-    scores: dict[str, float | None] = {}
+    scores: dict[str, float | None] = Field(default_factory=dict)
     words: list[Words] | None = None
     prompt: str | None = None
     completion: str | None = None
     error: str | None = None
     note: str | None = None
     thumbnail: str | None = None
+    drawn: str | None = None  # thumbnail of the image drawn from the words
 
 
-_Model = TypeVar("_Model", bound=_Record)
+_Model = TypeVar("_Model", bound=Record)
 
 
 def read_results(folder: Path) -> Results:
     """DIR/results.json. Raises `InputError` for a missing or malformed file, and for another format than 1."""
-    path = folder / "results.json"
+    path = folder / RESULTS_NAME
     if not path.is_file():
         raise InputError(
             f"{folder} has no results.json; expected a folder written by `textlens eval … --output-path {folder}`; "
@@ -137,17 +77,19 @@ def read_results(folder: Path) -> Results:
     return results
 
 
-def sample_files(folder: Path, tasks: list[str]) -> dict[str, Path]:
-    """Task -> its samples file, for those tasks that have one."""
-    files = {path.stem: path for path in sorted((folder / "samples").glob("*.jsonl"))}
-    return {task: files[task] for task in tasks if task in files}
+def has_samples(folder: Path, task: str) -> bool:
+    """Whether a task has a sample log."""
+    return _sample_file(folder, task).is_file()
 
 
-def read_samples(path: Path, task: str) -> Iterator[Sample]:
-    """Samples in the order of the file. A last line that was never finished is passed over.
+def read_samples(folder: Path, task: str) -> Iterator[Sample]:
+    """Samples in the order of DIR/samples/TASK.jsonl. A last line that was never finished is passed over.
 
-    Raises `InputError` for any other line that is no sample of this task.
+    Raises `InputError` for a missing file, and for any other line that is no sample of this task.
     """
+    path = _sample_file(folder, task)
+    if not path.is_file():
+        raise InputError(f"{path} is missing; expected the samples of {task}; run `textlens eval` again")
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -179,6 +121,10 @@ def read_thumbnail(folder: Path, name: str | None) -> bytes | None:
         return None
     data = path.read_bytes()
     return data if data.startswith(b"\xff\xd8\xff") else None
+
+
+def _sample_file(folder: Path, task: str) -> Path:
+    return folder / SAMPLES_NAME / f"{task}.jsonl"
 
 
 def _json(raw: bytes) -> Any:
