@@ -11,14 +11,18 @@ import contextlib
 import io
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import InputError
+from .standard_errors import bootstrap_error, mean_and_error
 
 # What the PTB tokeniser's wrapper drops; with these the plain tokeniser drops the same marks.
 PUNCTUATION = ("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";")
@@ -30,12 +34,21 @@ class CaptionScores:
     """scores: metric -> corpus score (CIDEr-D up to 10, the others up to 1). per_image: metric -> one score per image.
 
     left_out: metric -> why it was not computed. ptb_tokenized: whether the text went through the PTB tokeniser.
+    bleu_counts: what BLEU sums up, (N, 10): of each image the lengths of caption and nearest reference, n-grams of
+    the caption, n-grams of them that a reference has too, n from 1 to 4.
     """
 
     scores: dict[str, float]
     per_image: dict[str, list[float]]
     left_out: dict[str, str]
     ptb_tokenized: bool
+    bleu_counts: NDArray[np.float64]
+
+    def stderr(self, name: str) -> float:
+        """Standard error of a corpus score: of the mean over images, or for BLEU, which is no mean, by bootstrap."""
+        if name.startswith("BLEU"):
+            return bootstrap_error(partial(_bleu, order=int(name[-1])), self.bleu_counts)
+        return mean_and_error(self.per_image[name])[1]
 
     def __str__(self) -> str:
         shown = ", ".join(f"{name} {100 * score:.1f}" for name, score in self.scores.items())
@@ -59,14 +72,14 @@ def caption_scores(
     flat = iter(tokenize([*predictions, *(text for texts in references for text in texts)]))
     written = {i: [next(flat)] for i in range(len(predictions))}
     true = {i: [next(flat) for _ in texts] for i, texts in enumerate(references)}
-    scores, per_image = _pure_python_scores(true, written)
+    scores, per_image, bleu_counts = _pure_python_scores(true, written)
     left_out = {"SPICE": "it needs Java 8 or 11 and a download"}
     if use_java and meteor:
         scores["METEOR"], per_image["METEOR"] = _meteor(true, written)
     else:
         left_out["METEOR"] = "not asked for" if java is False or not meteor else "Java is not installed"
     ordered = {name: scores[name] for name in METRICS if name in scores}
-    return CaptionScores(ordered, per_image, left_out, ptb_tokenized=use_java)
+    return CaptionScores(ordered, per_image, left_out, ptb_tokenized=use_java, bleu_counts=bleu_counts)
 
 
 def best_constant(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> str:
@@ -108,18 +121,36 @@ def _check(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> N
 
 def _pure_python_scores(
     true: dict[int, list[str]], written: dict[int, list[str]]
-) -> tuple[dict[str, float], dict[str, list[float]]]:
-    from pycocoevalcap.bleu.bleu import Bleu
+) -> tuple[dict[str, float], dict[str, list[float]], NDArray[np.float64]]:
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
-    bleu, bleus = Bleu(4).compute_score(true, written, verbose=0)
+    scorer: Any = BleuScorer(n=4)
+    for i, texts in true.items():
+        scorer += (written[i][0], texts)
+    bleu, bleus = scorer.compute_score(option="closest", verbose=0)
     rouge, rouges = Rouge().compute_score(true, written)
     cider, ciders = Cider().compute_score(true, written)
     names = [f"BLEU-{n}" for n in range(1, 5)]
     scores = dict(zip(names, map(float, bleu), strict=True)) | {"ROUGE-L": float(rouge), "CIDEr-D": float(cider)}
     per_image = {name: [float(s) for s in row] for name, row in zip(names, bleus, strict=True)}
-    return scores, per_image | {"ROUGE-L": rouges.tolist(), "CIDEr-D": ciders.tolist()}
+    counts = np.array([_bleu_counts(one) for one in scorer.ctest], dtype=float)
+    return scores, per_image | {"ROUGE-L": rouges.tolist(), "CIDEr-D": ciders.tolist()}, counts
+
+
+def _bleu_counts(found: Mapping[str, Any]) -> list[float]:
+    length = found["testlen"]
+    _, nearest = min((abs(other - length), other) for other in found["reflen"])
+    return [length, nearest, *found["guess"], *found["correct"]]
+
+
+def _bleu(sums: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+    """(..., 10) sums of `bleu_counts` -> (...,) corpus BLEU of n-grams up to `order` (Papineni et al. 2002)."""
+    length, nearest = sums[..., 0], sums[..., 1]
+    found, shared = sums[..., 2 : 2 + order], sums[..., 6 : 6 + order]
+    precision = np.prod((shared + 1e-15) / (found + 1e-9), axis=-1) ** (1 / order)  # pycocoevalcap's small numbers
+    return precision * np.exp(np.minimum(0.0, 1 - nearest / np.maximum(length, 1e-9)))
 
 
 def _meteor(true: dict[int, list[str]], written: dict[int, list[str]]) -> tuple[float, list[float]]:

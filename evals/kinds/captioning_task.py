@@ -11,7 +11,6 @@ from typing import Any
 
 from ...errors import InputError
 from ...metrics.caption_metrics import CaptionScores, best_constant, caption_scores
-from ...metrics.standard_errors import mean_and_error
 from ...prompting.captioning import CaptionTemplate
 from ...prompting.templates import Shot
 from ..harness.context_rows import NONE, ContextRow, Source
@@ -68,15 +67,8 @@ class CaptioningTask(Task):
         return [{name: made.per_image[name][i] for name in names} for i in range(len(answers))]
 
     def corpus(self, answers: Sequence[str | None], scores: Sequence[Any]) -> dict[str, Score]:
-        """CIDEr-D and METEOR with their standard errors; BLEU-4 without."""
         made = self._scored(answers)
-        return {
-            name: Score(
-                100 * made.scores[name],
-                100 * mean_and_error(made.per_image[name])[1] if name in _PER_IMAGE else None,
-            )
-            for name in self.metrics
-        }
+        return {name: Score(100 * made.scores[name], 100 * made.stderr(name)) for name in self.metrics}
 
     def _scored(self, answers: Sequence[str | None]) -> CaptionScores:
         texts = tuple(answer or _UNPARSED for answer in answers)

@@ -8,7 +8,14 @@ from collections.abc import Callable
 
 import pytest
 from textlens.errors import InputError
-from textlens.metrics.caption_metrics import _plain_tokenize, _ptb_tokenize, best_constant, caption_scores, java_runs
+from textlens.metrics.caption_metrics import (
+    _bleu,
+    _plain_tokenize,
+    _ptb_tokenize,
+    best_constant,
+    caption_scores,
+    java_runs,
+)
 
 needs_java = pytest.mark.skipif(not java_runs(), reason="needs Java")
 
@@ -121,3 +128,20 @@ def test_the_best_constant_says_what_most_references_say() -> None:
     assert best_constant(candidates, references) == "a dog runs on grass"
     with pytest.raises(InputError, match="0 predictions"):
         best_constant([], references)
+
+
+def test_the_error_of_bleu_is_of_the_corpus_score():
+    rng = random.Random(3)
+    words = ["a", "b", "c", "d"]
+    references = [[" ".join(rng.choices(words, k=rng.randint(4, 9))) for _ in range(3)] for _ in range(200)]
+    texts = [" ".join(rng.choices(words, k=rng.randint(4, 9))) for _ in references]
+    whole = caption_scores(texts, references, java=False)
+    for order in (1, 2, 3, 4):
+        found = float(_bleu(whole.bleu_counts.sum(0), order))
+        assert found == pytest.approx(whole.scores[f"BLEU-{order}"], rel=1e-6)
+    parts = [
+        caption_scores(texts[i : i + 50], references[i : i + 50], java=False).scores["BLEU-4"]
+        for i in (0, 50, 100, 150)
+    ]
+    spread = (sum((part - sum(parts) / 4) ** 2 for part in parts) / 3) ** 0.5  # of a quarter of the images
+    assert spread / 6 < whole.stderr("BLEU-4") < spread
