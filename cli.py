@@ -229,6 +229,9 @@ def classify(
     llm: LanguageModelSpec = None,
     shots: Annotated[Path | None, typer.Option(help="Folder with a folder of example images for each class.")] = None,
     num_fewshot: NumFewshot = None,
+    unconstrained: Annotated[
+        bool, typer.Option("--unconstrained", help="Let the model write freely; what is no label is an error.")
+    ] = False,
     seed: Seed = 0,
     allow_network: Network = False,
     as_json: AsJson = False,
@@ -245,7 +248,9 @@ def classify(
     demonstrations = folder_shots(shots, template.labels, num_fewshot, seed=seed) if shots else []
     names = expand_images(images)
     reader = ImageReader.from_specs(encoder, llm, allow_network=allow_network)
-    answers = reader.classify(names, template.labels, template=template, shots=demonstrations, seed=seed)
+    answers = reader.classify(
+        names, template.labels, template=template, shots=demonstrations, constrained=not unconstrained, seed=seed
+    )
     records = [answer.as_label_json() for answer in answers] if as_json else None
     _print_answers(answers, [answer.image for answer in answers], records)
 

@@ -1,6 +1,7 @@
 """The base of all prompt templates: one rendering for shots and query, strict parsing.
 
-A prompt is instruction, shots, query, in this order, so that a server can cache the shared prefix.
+A prompt is instruction, shots, query, in this order, so that a server can cache the shared prefix. As a chat it is the
+instruction as system message, each shot as a turn of user and assistant, and the query.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
+from .messages import Message, Prompt
 from .sanitize import MAX_CHARS, clean, has_markers, quoted
 
 
@@ -92,19 +94,28 @@ class Template(ABC):
     def example(self, shot: Shot) -> list[str]:
         """The lines of one example, ending after its answer, or open where the answer is None."""
 
-    def prefix(self, shots: Sequence[Shot] = ()) -> str:
+    def prefix(self, shots: Sequence[Shot] = ()) -> Prompt:
         """What all queries with these shots share: every prompt of `render` begins with it."""
+        parts, messages = ([self.head], [Message("system", self.head)]) if self.head else ([], [])
         for number, shot in enumerate(shots, 1):
             if shot.answer is None or not self.clean(shot.answer):
                 raise InputError(f"shot {number} has no answer: every demonstration needs one")
-        parts = [self.head] if self.head else []
-        return "".join(f"{part}\n\n" for part in [*parts, *("\n".join(self.example(shot)) for shot in shots)])
+            whole, asked = "\n".join(self.example(shot)), self.query(shot)
+            written = whole.removeprefix(asked)
+            parts.append(whole)
+            messages += [*asked.messages, Message("assistant", self.parse(written).answer or written.strip())]
+        return Prompt("".join(f"{part}\n\n" for part in parts), messages)
 
-    def render(self, query: Shot, shots: Sequence[Shot] = ()) -> str:
+    def query(self, shot: Shot) -> Prompt:
+        """One example, open where its answer is due."""
+        text = "\n".join(self.example(replace(shot, answer=None)))
+        return Prompt(text, [Message("user", text)])
+
+    def render(self, query: Shot, shots: Sequence[Shot] = ()) -> Prompt:
         """The prompt, open where the answer is due. An answer that the query may carry (the truth, in evaluation) is
         left out.
         """
-        return self.prefix(shots) + "\n".join(self.example(replace(query, answer=None)))
+        return self.prefix(shots).then(self.query(query))
 
     def parse(self, completion: str) -> Parsed:
         """The text before the first stop mark. An empty text, or one with the prompt's own field names in it, is an

@@ -46,3 +46,10 @@ def tiny_llama(folder: Path, context_length: int = 512) -> Path:
         LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+# Turns of a chat as the small model was trained to read them: `VQATemplate`'s text.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{% if message.role == 'assistant' %} {{ message.content }}$\n\n"
+    "{% elif message.role == 'system' %}{{ message.content }}\n\n{% else %}{{ message.content }}{% endif %}{% endfor %}"
+)

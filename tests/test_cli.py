@@ -197,6 +197,10 @@ def test_ask_and_classify_exit_as_describe_does_for_images_that_are_none(picture
     assert list(lines[0]) == ["image", "label", "descriptions", "prompt", "completion", "llm", "error", "note"]
     assert {lines[0]["label"], lines[2]["label"]} <= {"day", "night"}
     assert lines[1]["label"] is None
+    free = [str(pictures / "0.png"), "--labels", "day, night", "--unconstrained", *options]
+    (line,) = [json.loads(line) for line in runner.invoke(app, ["classify", *free]).stdout.splitlines()]
+    assert line["label"] is None  # random weights write no label by themselves
+    assert "none of the classes" in line["error"]
 
 
 def test_upsample_never_loses_the_prompt(llm):

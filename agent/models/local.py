@@ -8,13 +8,18 @@ from typing import Any
 
 from ...errors import InputError, encoding_error
 from .base import Completion, Request
+from .chat_turns import as_turns
 
 
 class LocalModel(ABC):
-    """`complete` by `_generate`, which sees only prompts that fit. tokenizer: of transformers."""
+    """`complete` by `_generate`, which sees only prompts that fit. tokenizer: of transformers.
+
+    chat: whether prompts are sent as the turns of the tokenizer's chat template.
+    """
 
     spec: str
     tokenizer: Any
+    chat: bool = False
 
     @property
     @abstractmethod
@@ -37,9 +42,12 @@ class LocalModel(ABC):
     ) -> list[Completion]:
         """One completion per prompt, in order; see `LanguageModel`."""
         request = Request(max_tokens, stop, temperature, seed, choices)
+        prompts, refused = self._all_as_sent(prompts)
         encoded = [[] if encoding_error(prompt) else self._encode(prompt) for prompt in prompts]
         reserve = self._max_answer_tokens(request)
-        errors = [self._prompt_error(prompt, len(ids), reserve) for prompt, ids in zip(prompts, encoded, strict=True)]
+        errors = [
+            refused.get(i) or self._prompt_error(prompt, len(encoded[i]), reserve) for i, prompt in enumerate(prompts)
+        ]
         valid = [i for i, error in enumerate(errors) if error is None]
         completions = iter(self._generate([prompts[i] for i in valid], [encoded[i] for i in valid], request))
         return [
@@ -51,11 +59,26 @@ class LocalModel(ABC):
         """Tokens of a prompt, special tokens included. Raises `InputError` for text that cannot be encoded."""
         if reason := encoding_error(text, "the text"):  # the tokenizer's own error says nothing
             raise InputError(reason)
-        return len(self._encode(text))
+        return len(self._encode(self._as_sent(text)))
+
+    def _all_as_sent(self, prompts: Sequence[str]) -> tuple[list[str], dict[int, str]]:
+        """The texts that are sent, and place -> why a prompt cannot be."""
+        sent, refused = list(prompts), {}
+        for i, prompt in enumerate(prompts):
+            if not encoding_error(prompt):
+                try:
+                    sent[i] = self._as_sent(prompt)
+                except InputError as error:
+                    refused[i] = str(error)
+        return sent, refused
+
+    def _as_sent(self, prompt: str) -> str:
+        return as_turns(self.tokenizer, prompt) if self.chat else prompt
 
     def _encode(self, text: str) -> list[int]:
-        # verbose=False: no warning about long texts before our error.
-        return list(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+        # verbose=False: no warning about long texts before our error. A chat template writes the special tokens itself.
+        made = self.tokenizer(text, truncation=False, verbose=False, add_special_tokens=not self.chat)
+        return list(made["input_ids"])
 
     def _max_answer_tokens(self, request: Request) -> int:
         return request.max_answer_tokens

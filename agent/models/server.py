@@ -1,5 +1,8 @@
 """A language model behind an OpenAI-compatible server, such as vLLM: concurrent requests, retried by the openai client.
 
+Text to write on goes to /completions; where a server has none of that, or "chat+" stands before its address, prompts
+go to /chat/completions as messages.
+
 The API key is TEXTLENS_API_KEY, never another program's: the server may be anybody's. No result, error or log shows it.
 """
 
@@ -7,10 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,16 +23,26 @@ import httpx
 
 from ...errors import InputError, TextlensError, encoding_error
 from .base import Completion, Request
+from .endpoints import CHAT, COMPLETIONS, Endpoint, Reply, chosen, constrained
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 API_KEY = "TEXTLENS_API_KEY"
+CHAT_PREFIX = "chat+"
+_NOT_THERE = (404, 405, 501)  # a server without an endpoint, or without the model
+_NOT_KNOWN = (400, 422, 501)  # a server that refuses a field which it does not know
+_WRITTEN_TOKENS = 16  # more than the longest choice, where a model writes freely or as JSON
 _PROBE_SECONDS = 10.0  # timeout of the request for the context length
 
 
 class ServiceError(TextlensError):
-    """The server is unreachable, refused the request, or sent malformed responses, after all retries."""
+    """The server is unreachable, refused the request, or sent malformed responses, after all retries.
+
+    status: of an HTTP error.
+    """
+
+    status: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,19 +60,25 @@ class ServerSettings:
 
 
 class ServerModel:
-    """`complete` by `POST base_url/completions`, one request per prompt.
+    """`complete` by `POST base_url/completions` or `/chat/completions`, one request per prompt.
 
-    model: its name on the server; by default the only one that the server lists.
+    model: its name on the server; by default the only one that the server lists. chat: by default only where the
+    server has no /completions.
     """
 
-    def __init__(self, base_url: str, model: str | None = None, *, settings: ServerSettings | None = None) -> None:
+    def __init__(
+        self, base_url: str, model: str | None = None, *, chat: bool = False, settings: ServerSettings | None = None
+    ) -> None:
         from openai import DefaultHttpxClient, OpenAI
 
         _check_address(base_url)
         if model and (reason := encoding_error(model, "the model's name")):
             raise InputError(reason)
         self.settings = settings or ServerSettings()
-        self.base_url, self.spec = base_url, f"{base_url}#{model}" if model else base_url
+        self.base_url = base_url
+        self.spec = f"{CHAT_PREFIX if chat else ''}{base_url}{f'#{model}' if model else ''}"
+        self.endpoint: Endpoint = CHAT if chat else COMPLETIONS
+        self._constraint, self._lock = 0, Lock()  # number of the way to hold answers to choices that is tried now
         self._name, self._key, self._context_length = model, api_key(), None
         self._client: OpenAI = OpenAI(
             base_url=base_url,
@@ -69,9 +90,9 @@ class ServerModel:
 
     @classmethod
     def from_spec(cls, spec: str, *, settings: ServerSettings | None = None) -> ServerModel:
-        """From "http://host:port/v1" or "http://host:port/v1#model"."""
-        base_url, _, model = spec.partition("#")
-        return cls(base_url, model or None, settings=settings)
+        """From "http://host:port/v1" or "http://host:port/v1#model", both also after "chat+"."""
+        base_url, _, model = spec.removeprefix(CHAT_PREFIX).partition("#")
+        return cls(base_url, model or None, chat=spec.startswith(CHAT_PREFIX), settings=settings)
 
     def complete(
         self,
@@ -85,14 +106,13 @@ class ServerModel:
     ) -> list[Completion]:
         """One completion per prompt, in order; see `LanguageModel`."""
         request = Request(max_tokens, stop, temperature, seed, choices)
-        parameters = _parameters(request)
         try:
-            parameters = {"model": self.model, **parameters}
+            name = self.model
         except ServiceError as error:  # once for all: each prompt would wait for the same failure
-            return [Completion.failed(str(error), prompt, parameters) for prompt in prompts]
+            return [Completion.failed(str(error), prompt, self._parameters(request)) for prompt in prompts]
         pool = ThreadPoolExecutor(self.settings.concurrency, thread_name_prefix="textlens-server")
         try:
-            return list(pool.map(lambda prompt: self._complete(prompt, parameters, request), prompts))
+            return list(pool.map(lambda prompt: self._complete(prompt, name, request), prompts))
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -132,25 +152,92 @@ class ServerModel:
     def _tokenize(self, text: str, **options: Any) -> dict[str, Any]:
         url = f"{self.base_url.rstrip('/').removesuffix('/v1')}/tokenize"
         client = self._client.with_options(**options)
-        body = {"model": self._model_name(client), "prompt": text}
+        body = {"model": self._model_name(client), **self.endpoint.asked(text)}
         with self._service_errors():
             return dict(json.loads(client.post(url, body=body, cast_to=str)))  # whatever its content type
 
-    def _complete(self, prompt: str, parameters: dict[str, Any], request: Request) -> Completion:
+    def _complete(self, prompt: str, name: str, request: Request) -> Completion:
         if reason := encoding_error(prompt):
-            return Completion.failed(reason, prompt, parameters)
+            return Completion.failed(reason, prompt, {"model": name, **self._parameters(request)})
+        if request.choices is not None:
+            return self._choose(prompt, name, request, request.choices)
+        parameters = {"model": name, **self._parameters(request)}
         try:
-            with self._service_errors():
-                response = self._client.completions.create(prompt=prompt, **parameters)
+            reply = self._reply(prompt, parameters)
         except ServiceError as failure:
-            return Completion.failed(str(failure), prompt, parameters)
-        choice, usage = response.choices[0], response.usage
-        tokens, written = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-        finish_reason, error = str(choice.finish_reason or "stop"), None
-        if request.choices is not None and choice.text not in request.choices:
-            error = f"the server wrote {choice.text[:80]!r}, which is none of the choices; it may be too old for "
-            finish_reason, error = "error", f"{error}structured outputs"
-        return Completion(choice.text, finish_reason, tokens, written, prompt, parameters, error)
+            return Completion.failed(str(failure), prompt, self._told(parameters))
+        return _completion(reply, reply.text, prompt, self._told(parameters))
+
+    def _choose(self, prompt: str, name: str, request: Request, choices: Sequence[str]) -> Completion:
+        """By the first way to hold answers to choices that works; later prompts begin with that one."""
+        failed: Completion | None = None
+        way = self._constraint - 1
+        while (way := way + 1) < len(self.endpoint.constraints):  # of another endpoint, once /completions is not there
+            parameters = {"model": name, **self._parameters(request, way)}
+            try:
+                reply = self._reply(prompt, parameters)
+            except ServiceError as failure:
+                failed = failed or Completion.failed(str(failure), prompt, self._told(parameters))
+                if failure.status not in _NOT_KNOWN:
+                    break
+                continue
+            choice = chosen(reply.text, choices)
+            if choice is not None or way == len(self.endpoint.constraints) - 1:
+                self._settle(way)
+            if choice is not None:
+                return _completion(reply, choice, prompt, self._told(parameters))
+            error = f"the server wrote {reply.text[:80]!r}, which is none of the choices"
+            failed = _completion(reply, reply.text, prompt, self._told(parameters), error)
+        assert failed is not None
+        return failed
+
+    def _settle(self, way: int) -> None:
+        with self._lock:
+            new, self._constraint = way > self._constraint, max(way, self._constraint)
+        if new and self.endpoint.constraints[way] == "none":
+            _note(f"{self.base_url} does not hold answers to choices: they are read from what it writes freely")
+
+    def _told(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return {**parameters, "endpoint": CHAT.path} if self.endpoint is CHAT else parameters
+
+    def _reply(self, prompt: str, parameters: dict[str, Any]) -> Reply:
+        """From /completions; where the server has none, from /chat/completions from now on."""
+        endpoint = self.endpoint
+        try:
+            return self._sent(endpoint, prompt, parameters)
+        except ServiceError as failure:
+            if endpoint is CHAT or failure.status not in _NOT_THERE:
+                raise
+            try:
+                reply = self._sent(CHAT, prompt, parameters)
+            except ServiceError:
+                raise failure from None
+        with self._lock:
+            said, self.endpoint = self.endpoint is CHAT, CHAT
+        if not said:
+            _note(f"{self.base_url} has no /completions: prompts go to /chat/completions as messages")
+        return reply
+
+    def _sent(self, endpoint: Endpoint, prompt: str, parameters: dict[str, Any]) -> Reply:
+        with self._service_errors():
+            return endpoint.reply(endpoint.send(self._client, {**endpoint.asked(prompt), **parameters}))
+
+    def _parameters(self, request: Request, way: int = 0) -> dict[str, Any]:
+        """way: number of the way to hold answers to choices."""
+        sent: dict[str, Any] = {
+            "max_tokens": request.max_answer_tokens,
+            "temperature": request.temperature,
+            "seed": request.seed,
+        }
+        if request.choices is None:
+            return {**sent, "stop": list(request.stop)} if request.stop else sent
+        kind, choices = self.endpoint.constraints[way], request.choices
+        if kind in ("response_format", "none"):
+            sent["max_tokens"] += _WRITTEN_TOKENS
+        if kind == "none":
+            return {**sent, "stop": ["\n"]}
+        # Without stop strings, which could cut a choice.
+        return {**sent, **constrained(kind, [one.strip() for one in choices] if self.endpoint is CHAT else choices)}
 
     def _service_errors(self) -> AbstractContextManager[None]:
         return service_errors(self.base_url, f"gave no answer in {self.settings.attempts} attempts", self._key)
@@ -167,11 +254,12 @@ def service_errors(
     import openai
 
     expected: tuple[type[Exception], ...] = (openai.OpenAIError, httpx.HTTPError, *malformed)
+    status = None
     try:
         yield
     except openai.APIStatusError as error:
         message = f"{server} answered {error.status_code}: {error.message}"
-        hint = hint if error.status_code == 400 else ""
+        status, hint = error.status_code, hint if error.status_code == 400 else ""
     except expected as error:
         cause: BaseException = error
         while cause.__cause__ is not None:  # the outer ones only say "Connection error."
@@ -180,7 +268,9 @@ def service_errors(
     else:
         return
     line = " ".join(message.split())
-    raise ServiceError((line.replace(key, "***") if key else line)[:600] + hint)
+    raised = ServiceError((line.replace(key, "***") if key else line)[:600] + hint)
+    raised.status = status
+    raise raised
 
 
 def api_key() -> str:
@@ -206,15 +296,15 @@ def _check_address(base_url: str) -> None:
         raise InputError(f"the address of {parts.hostname} holds a user name or password; set {API_KEY} instead")
 
 
-def _parameters(request: Request) -> dict[str, Any]:
-    sent: dict[str, Any] = {
-        "max_tokens": request.max_answer_tokens,
-        "temperature": request.temperature,
-        "seed": request.seed,
-    }
-    if request.choices is not None:  # without stop strings, which could cut a choice
-        return {**sent, "extra_body": {"structured_outputs": {"choice": list(request.choices)}}}
-    return {**sent, "stop": list(request.stop)} if request.stop else sent
+def _completion(
+    reply: Reply, text: str, prompt: str, parameters: dict[str, Any], error: str | None = None
+) -> Completion:
+    finish_reason = "error" if error else reply.finish_reason
+    return Completion(text, finish_reason, reply.prompt_tokens, reply.completion_tokens, prompt, parameters, error)
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def _check_response(response: Any) -> None:
@@ -232,7 +322,7 @@ def _check_response(response: Any) -> None:
 
 def _is_well_formed(endpoint: str, body: Any) -> bool:
     match endpoint, body:
-        case "completions", {"choices": [{"text": str()}, *_]}:
+        case "completions", {"choices": [{"text": str()} | {"message": {"content": str() | None}}, *_]}:
             match body.get("usage"):
                 case None | {"prompt_tokens": int(), "completion_tokens": int()}:
                     return True

@@ -16,6 +16,7 @@ from ...encoders.saved_models import shortened
 from ...errors import InputError
 from .base import Completion, Request
 from .cached_batch import CachedBatch, CachedModel, Prefix, shared_length
+from .chat_turns import turn_end
 from .local import LocalModel
 
 _ANCHOR = 4  # prompt tokens decoded along with the text, so that a word's leading space is kept
@@ -27,7 +28,8 @@ class InProcessModel(LocalModel):
 
     Samples depend on `seed` and the prompt alone, not on the rest of the batch. Of the model's generation config only
     the end tokens are used. With `choices` the likeliest one is taken (or one sampled, at a temperature), each scored
-    with the first stop string after it, so that a choice that begins another is no likelier for being shorter.
+    with the first stop string after it, or the end of a chat's turn: a choice that begins another is no likelier for
+    being shorter.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class InProcessModel(LocalModel):
         *,
         batch_size: int = 16,  # rows per forward pass
         share_prefix: bool = True,
+        chat: bool | None = None,  # by default where the tokenizer has a chat template, as of instruct models
         spec: str = "hf",
     ) -> None:
         if batch_size < 1:
@@ -45,6 +48,10 @@ class InProcessModel(LocalModel):
         pad_id = tokenizer.pad_token_id
         self._cached = CachedModel(model, 0 if pad_id is None else int(pad_id))
         self.share_prefix = share_prefix
+        has_template = bool(getattr(tokenizer, "chat_template", None))
+        if chat and not has_template:
+            raise InputError(f"{spec} has no chat template; expected an instruct model, or the spec without chat+")
+        self.chat = has_template if chat is None else chat
 
     @classmethod
     def from_pretrained(
@@ -156,7 +163,7 @@ class InProcessModel(LocalModel):
 
     def _continuation(self, prompt: str, choice: str, request: Request) -> list[int]:
         """The tokens of a choice after the prompt, ended by the first stop string."""
-        text = choice + "".join(request.stop[:1])
+        text = self._closed(choice, request)
         tail = prompt[-_TAIL:]
         before, whole = self._plain(tail), self._plain(tail + text)
         # If the choice merges with the prompt's last token, it is tokenized by itself.
@@ -165,7 +172,15 @@ class InProcessModel(LocalModel):
     def _max_answer_tokens(self, request: Request) -> int:
         if request.choices is None:
             return request.max_tokens
-        return max(len(self._plain(choice + "".join(request.stop[:1]))) for choice in request.choices)
+        return max(len(self._plain(self._closed(choice, request))) for choice in request.choices)
+
+    def _closed(self, choice: str, request: Request) -> str:
+        """A choice with what ends it."""
+        return choice.strip() + self._turn_end if self.chat else choice + "".join(request.stop[:1])
+
+    @cached_property
+    def _turn_end(self) -> str:
+        return turn_end(self.tokenizer)
 
     def _plain(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -182,6 +197,8 @@ class InProcessModel(LocalModel):
         config, ids = self.model.generation_config, {self.tokenizer.eos_token_id}
         for value in (getattr(config, "eos_token_id", None), self.model.config.get_text_config().eos_token_id):
             ids.update(value if isinstance(value, list) else [value])
+        if self.chat:
+            ids.update(self._plain(self._turn_end)[:1])
         return {i for i in ids if i is not None}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ...errors import TextlensError
 from ...prompting.fewshot import Fitted, fit_prompt
+from ...prompting.messages import Prompt
 from ...prompting.templates import Shot, Template
 from ..models.base import Completion, CountsTokens, LanguageModel, Request
 
@@ -82,11 +83,10 @@ def is_longer(model: CountsTokens, prompt: str, room: int) -> bool:
     return len(prompt.encode(errors="surrogatepass")) + _SPECIAL > room and model.count_tokens(prompt) > room
 
 
-def _rendered(template: Template, queries: Sequence[Shot], shots: Sequence[Sequence[Shot]]) -> list[str]:
+def _rendered(template: Template, queries: Sequence[Shot], shots: Sequence[Sequence[Shot]]) -> list[Prompt]:
     """As `template.render` does; each list of shots is rendered once."""
     prefixes = {id(own): template.prefix(own) for own in {id(own): own for own in shots}.values()}
-    head = len(template.prefix())
-    return [prefixes[id(own)] + template.render(query)[head:] for query, own in zip(queries, shots, strict=True)]
+    return [prefixes[id(own)].then(template.query(query)) for query, own in zip(queries, shots, strict=True)]
 
 
 def _parsed(template: Template, sent: Fitted, completion: Completion, choices: Sequence[str]) -> Reading:

@@ -109,7 +109,7 @@ class CachedModel:
 
         unique = list({keys[i]: i for i in missing}.values())
         self.asked += len(unique)
-        if self.spec.startswith("http"):
+        if self.spec.startswith(("http", "chat+http")):
             pool = ThreadPoolExecutor(_AT_ONCE)
             try:
                 list(pool.map(ask, [[i] for i in unique]))

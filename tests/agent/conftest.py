@@ -10,7 +10,7 @@ import textlens
 from textlens.agent.models.registry import LANGUAGE_MODELS
 from textlens.agent.models.serving import serving
 
-from ..language_models import tiny_llama
+from ..language_models import CHAT_TEMPLATE, tiny_llama
 
 ODD = (
     "  two  spaces, and one at the end ",
@@ -58,9 +58,14 @@ def vllm_variables() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def vllm_address(vllm_python: str, vllm_variables: None, language_model_folder: Path) -> Iterator[str]:
+def vllm_address(
+    vllm_python: str, vllm_variables: None, language_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The one vLLM server of all tests; it takes a minute to start, on a busy machine several."""
-    with serving(language_model_folder, python=vllm_python, arguments=QUICK_START, startup_seconds=600) as address:
+    template = tmp_path_factory.mktemp("vllm") / "chat.jinja"
+    template.write_text(CHAT_TEMPLATE)
+    arguments = (*QUICK_START, "--chat-template", str(template))
+    with serving(language_model_folder, python=vllm_python, arguments=arguments, startup_seconds=600) as address:
         yield address
 
 

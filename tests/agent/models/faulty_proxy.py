@@ -94,12 +94,13 @@ def _handler(proxy: FaultyProxy) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             with proxy.counted():
                 sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                prompt = sent["prompt"] if "prompt" in sent else sent["messages"][-1]["content"]
                 with proxy.lock:
                     fault = proxy.faults.pop(0) if proxy.faults else None
-                    proxy.asked.append(sent["prompt"])
+                    proxy.asked.append(prompt)
                     proxy.keys.add(self.headers["Authorization"])
                 kept = {name: value for name, value in sent.items() if name not in proxy.drop}
-                self.respond(fault, sent["prompt"], json.dumps(kept).encode())
+                self.respond(fault, prompt, json.dumps(kept).encode())
 
         def respond(self, fault: str | int | None, prompt: str, body: bytes) -> None:
             if isinstance(fault, int):  # with the key in it, as some servers do

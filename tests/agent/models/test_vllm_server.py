@@ -13,7 +13,7 @@ from textlens.agent.models.registry import load_language_model
 from textlens.agent.models.server import ServerModel, ServerSettings
 from textlens.agent.reader.reading import read
 from textlens.errors import InputError
-from textlens.prompting.templates import Shot
+from textlens.prompting.templates import Context, Shot
 from textlens.prompting.vqa import VQATemplate
 from textlens.scenes.language_model.pieces import BOS_ID, load_sentencepiece
 from transformers import AutoModelForCausalLM
@@ -45,6 +45,19 @@ def test_the_same_ids_from_sentencepiece_transformers_and_the_server(
             ids = [BOS_ID, *pieces.encode(text)]
             assert own_tokenizer(text, verbose=False).input_ids == ids, text
             assert client.post("/tokenize", json={"prompt": text}).json()["tokens"] == ids, text
+
+
+@pytest.mark.parametrize("choices", [None, (" red", " blue", " green")])
+def test_a_chat_that_renders_the_same_text_has_the_same_answers(model, vllm_address, choices):
+    chat, template = load_language_model(f"chat+{vllm_address}"), VQATemplate()
+    contexts = [(Context(f"a {colour} star on a white background"),) for colour in ("red", "blue", "green")]
+    shots = [Shot(contexts[0], "What color is the star?", "red"), Shot(contexts[1], "What is there?", "star")]
+    queries = [Shot(context, "What color is the star?") for context in contexts]
+    request = Request(6, template.stop, 0.0, 0, choices)
+    text, turns = (read(one, template, queries, [shots] * 3, request) for one in (model, chat))
+    assert [one.answer for one in turns] == [one.answer for one in text] == ["red", "blue", "green"]
+    assert turns[0].completion.parameters["endpoint"] == "/chat/completions"
+    assert turns[0].completion.prompt_tokens == chat.count_tokens(template.render(queries[0], shots))
 
 
 def test_completions_say_how_they_ended(model, vllm_address, own_tokenizer):
