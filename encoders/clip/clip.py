@@ -23,7 +23,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from ...errors import InputError
-from ..saved_models import CONFIG_NAME, load_weights
+from ..saved_models import CONFIG_NAME, checkpoint_folder, load_weights
 from .caption_text import CaptionText, unpadded
 from .frozen_trunk import remember_features
 from .open_clip_files import (
@@ -43,6 +43,7 @@ from .timm_tokens import TimmTokens
 # "Resize the shorter side to 224" would enlarge a strip of 1 x 64,000,000 pixels 224 times each way. Only its middle
 # survives the centre crop, so strips are cropped to this aspect ratio first.
 MAX_ASPECT = 32
+HUB = "hf-hub:"  # open_clip's mark of models on the Hugging Face hub
 
 
 class Clip(CaptionText):
@@ -74,12 +75,15 @@ class Clip(CaptionText):
     def from_pretrained(
         cls, spec: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
     ) -> Clip:
-        """Load a local folder (`open_clip_config.json`, `open_clip_model.safetensors`, tokenizer files) or
-        "model_name/pretrained_tag" from open_clip's list.
+        """Load a local folder (`open_clip_config.json`, `open_clip_model.safetensors`, tokenizer files), the same from
+        the hub ("hf-hub:ID"), or "model_name/pretrained_tag" from open_clip's list.
 
         Raises `InputError` for unknown names, folders without config or weights, and weights that do not fit.
         """
-        folder = Path(spec).expanduser()
+        on_hub = str(spec).startswith(HUB)
+        folder = (
+            checkpoint_folder(str(spec).removeprefix(HUB), "open_clip model") if on_hub else Path(spec).expanduser()
+        )
         if folder.exists() or isinstance(spec, Path):
             config = read_config(folder)
             model = build_model(config["model_cfg"], config.get("preprocess_cfg"), folder)

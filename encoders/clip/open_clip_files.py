@@ -117,12 +117,20 @@ def named_config(name: str) -> dict[str, Any]:
     return dict(open_clip.get_model_config(name))
 
 
+def published_name(spec: str) -> tuple[str, str]:
+    """Model and tag of "model_name/pretrained_tag", in open_clip's spelling; hyphens and capitals of the tag are free,
+    as in open_clip: "laion2B-s13B-b90k" is "laion2b_s13b_b90k". Raises `InputError` for what is not in its list."""
+    known = {f"{name}/{tag}": (name, tag) for name, tag in open_clip.list_pretrained()}
+    name, slash, tag = spec.partition("/")
+    found = known.get(spec) or known.get(f"{name}{slash}{tag.lower().replace('-', '_')}")
+    if found is None:
+        raise InputError(f"{spec!r} is neither a folder nor an open_clip model/tag; {_closest(spec, list(known))}")
+    return found
+
+
 def published_model(spec: str) -> tuple[nn.Module, dict[str, Any]]:
     """Model and config of "model_name/pretrained_tag"; open_clip downloads the weights to its cache."""
-    known = [f"{name}/{tag}" for name, tag in open_clip.list_pretrained()]
-    if spec not in known:
-        raise InputError(f"{spec!r} is neither a folder nor an open_clip model/tag; {_closest(spec, known)}")
-    name, tag = spec.split("/", 1)
+    name, tag = published_name(spec)
     try:
         model = open_clip.create_model(name, pretrained=tag, require_pretrained=True, weights_only=True)
     except (RuntimeError, OSError) as error:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from textlens.encoders.clip.clip import Clip
+from textlens.encoders.clip.open_clip_files import published_name
 from textlens.errors import InputError
 
 from ..pictures import images
@@ -157,6 +158,23 @@ def test_missing_folder_and_unknown_names_say_what_is_valid(tmp_path: Path) -> N
         Clip.from_pretrained("coca_ViT-B-32/laion2b")
     with pytest.raises(InputError, match=r"coca_ViT-B-32"):
         Clip.from_config("coca_ViT-B32")
+
+
+@pytest.mark.parametrize("tag", ["mscoco_finetuned_laion2b_s13b_b90k", "mscoco_finetuned_laion2B-s13B-b90k"])
+def test_a_published_tag_is_taken_in_either_spelling_as_by_open_clip(tag: str) -> None:
+    assert published_name(f"coca_ViT-L-14/{tag}") == ("coca_ViT-L-14", "mscoco_finetuned_laion2b_s13b_b90k")
+    assert open_clip.get_pretrained_cfg("coca_ViT-L-14", tag)
+
+
+def test_a_model_of_the_hub_is_read_as_its_folder_is(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(name: str, **_: object) -> str:
+        assert name == "me/coca"
+        return str(saved)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    clip = Clip.from_pretrained("hf-hub:me/coca")
+    assert clip.name == "hf-hub:me/coca"
+    assert torch.equal(clip.embed_texts(TEXTS), Clip.from_pretrained(saved).embed_texts(TEXTS))
 
 
 def test_a_folder_without_config_names_what_it_holds(copied: Path) -> None:
