@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError, check_range
 from .base import Description
-from .saved_models import shortened
+from .saved_models import shortened, without_bars
 
 
 class HuggingFaceCaptioner:
@@ -55,11 +55,13 @@ class HuggingFaceCaptioner:
         Raises `InputError` if it does not load or weights are missing.
         """
         from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+        from transformers.utils import logging
 
         try:
-            loaded: Any = AutoModelForImageTextToText.from_pretrained(
-                source, dtype=dtype, use_safetensors=True, output_loading_info=True
-            )
+            with without_bars(source, logging):
+                loaded: Any = AutoModelForImageTextToText.from_pretrained(
+                    source, dtype=dtype, use_safetensors=True, output_loading_info=True
+                )
             image_processor = AutoImageProcessor.from_pretrained(source)
             tokenizer = AutoTokenizer.from_pretrained(source)
             processor = AutoProcessor.from_pretrained(source)

@@ -161,12 +161,13 @@ def fill_strictly(model: nn.Module, tensors: Mapping[str, Tensor], complaint: st
 
 
 @contextmanager
-def without_bars(*logs: Any) -> Iterator[None]:
-    """Turn off the progress bars of libraries, given their `logging` modules (`transformers.utils.logging`).
+def without_bars(source: str | Path, *logs: Any) -> Iterator[None]:
+    """Turn off the progress bars of libraries while a folder is loaded; a hub id may be a long download, which shows.
 
-    These switches are global, so they are restored.
+    logs: the libraries' `logging` modules (`transformers.utils.logging`). These switches are global, so they are
+    restored.
     """
-    shown = [log for log in logs if log.is_progress_bar_enabled()]
+    shown = [log for log in logs if log.is_progress_bar_enabled()] if Path(source).is_dir() else []
     for log in shown:
         log.disable_progress_bar()
     try:

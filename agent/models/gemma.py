@@ -79,9 +79,7 @@ def load_gemma(device: str | None = None, spec: str = "gemma", *, model: Package
     """Gemma in this process, by transformers. Raises `InputError` as `gemma_folder` does."""
     import torch
     from transformers import PreTrainedTokenizerFast
-    from transformers.utils import logging
 
-    from ...encoders.saved_models import without_bars
     from .transformers import InProcessModel
 
     folder = gemma_folder(model)
@@ -92,8 +90,7 @@ def load_gemma(device: str | None = None, spec: str = "gemma", *, model: Package
     # From the file alone: AutoTokenizer reads it several times, 1.5 seconds more.
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **marks)
     dtype = torch.bfloat16 if fast else torch.float32
-    with without_bars(logging):
-        return InProcessModel.from_pretrained(folder, device=device, dtype=dtype, tokenizer=tokenizer, spec=spec)
+    return InProcessModel.from_pretrained(folder, device=device, dtype=dtype, tokenizer=tokenizer, spec=spec)
 
 
 def gemma_is_installed(model: PackagedModel = GEMMA) -> bool:

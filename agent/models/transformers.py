@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...encoders.saved_models import shortened
+from ...encoders.saved_models import shortened, without_bars
 from ...errors import InputError
 from .base import Completion, Request
 from .cached_batch import CachedBatch, CachedModel, Prefix, shared_length
@@ -69,13 +69,15 @@ class InProcessModel(LocalModel):
         Raises `InputError` if nothing loads or weights are missing.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         kind: Any = dtype or (torch.float32 if device == "cpu" else "auto")
         try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                source, dtype=kind, use_safetensors=True, output_loading_info=True
-            )
+            with without_bars(source, logging):
+                loaded: Any = AutoModelForCausalLM.from_pretrained(
+                    source, dtype=kind, use_safetensors=True, output_loading_info=True
+                )
             if tokenizer is None:
                 tokenizer = AutoTokenizer.from_pretrained(source)
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:

@@ -87,7 +87,7 @@ def load_transformer(name: str) -> nn.Module:
     source, level = transformers_source(name), transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # it reports the pooling layer's weights as unexpected
     try:
-        with without_bars(transformers_logging):
+        with without_bars(source, transformers_logging):
             model = AutoModel.from_pretrained(source, add_pooling_layer=False)
     except (OSError, ValueError, TypeError) as error:
         package = PACKAGES.get(name)

@@ -28,7 +28,7 @@ def load_pipeline(source: str | Path, *, dtype: torch.dtype = torch.float32, **s
     if isinstance(source, Path) and not source.is_dir():
         raise InputError(f"no folder {source}; expected one that a diffusers StableDiffusionPipeline was saved in")
     try:
-        with without_bars(diffusers_logging, transformers_logging):
+        with without_bars(source, diffusers_logging, transformers_logging):
             # Without dtype, the text encoder alone would keep its saved dtype.
             pipeline: Any = StableDiffusionPipeline.from_pretrained(
                 source, dtype=dtype, use_safetensors=True, **settings

@@ -24,6 +24,11 @@ def model(llama_folder: Path) -> InProcessModel:
     return InProcessModel.from_pretrained(llama_folder, device="cpu", batch_size=3)
 
 
+def test_loading_a_folder_prints_nothing(llama_folder, capfd):
+    InProcessModel.from_pretrained(llama_folder, device="cpu")
+    assert capfd.readouterr() == ("", "")
+
+
 @cache
 def plain(model: InProcessModel, prompt: str, max_tokens: int) -> str:
     ids = model.tokenizer(prompt, return_tensors="pt")["input_ids"]
