@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="textlens",
-    help="See images through text: turn images into words that any language model can use.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
@@ -43,7 +42,7 @@ LanguageModelSpec = Annotated[
     ),
 ]
 Images = Annotated[
-    list[str], typer.Argument(help="Image files, folders, globs, data URLs; http(s) with --allow-network.")
+    list[str], typer.Argument(help="Image files, folders, globs, data URLs; http(s) with --allow-network; - for stdin.")
 ]
 NumFewshot = Annotated[
     int | None, typer.Option(min=0, help="How many of the shots, drawn by the seed; by default all of them.")
@@ -51,6 +50,26 @@ NumFewshot = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Seed of sampling: of shots, and of words.")]
 Network = Annotated[bool, typer.Option("--allow-network", help="Fetch http(s) addresses.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
+
+
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="The pictures of subfolders too.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"textlens {version('textlens')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """See images through text: turn images into words that any language model can use."""
 
 
 def _print_json(record: dict[str, Any]) -> None:
@@ -63,6 +82,7 @@ def _print_json(record: dict[str, Any]) -> None:
 def describe(
     images: Images,
     encoder: Encoders = None,
+    recursive: Recursive = False,
     as_json: AsJson = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels than this.")] = 64_000_000,
@@ -72,12 +92,12 @@ def describe(
     ] = False,
 ) -> None:
     """Turn images into words: one line per image and encoder."""
-    from .encoders.images import ImageLimits, expand_images
+    from .encoders.images import ImageLimits
     from .encoders.pipeline import describe_stream, describe_videos
     from .encoders.registry import DEFAULT_ENCODERS, load_encoder
 
     limits = ImageLimits(max_pixels=max_pixels)
-    names = images if video else expand_images(images)
+    names = _bytes_of_stdin(images) if video else _bytes_of_stdin(_expanded(images, recursive))
     encoders = {spec: load_encoder(spec) for spec in encoder or DEFAULT_ENCODERS}
     rows = (
         describe_videos(names, encoders, limits=limits)
@@ -102,6 +122,20 @@ def describe(
                     notes.append(_line(row.image, row.encoder, row.description.note, len(names), len(encoders)))
     _notes(notes)
     _exit_for(failed, total)
+
+
+def _expanded(images: list[str], recursive: bool) -> list[str]:
+    """Names of single images; says which subfolders are left out."""
+    from .encoders.images import expand_images, folders_inside
+
+    for folder in [] if recursive else folders_inside(images):
+        typer.echo(f"note: the pictures in {folder} are left out; --recursive takes them", err=True)
+    return expand_images(images, recursive=recursive)
+
+
+def _bytes_of_stdin(names: list[str]) -> list[Any]:
+    """The names; where one is "-", the file on stdin in its place."""
+    return [sys.stdin.buffer.read() if name == "-" else name for name in names]
 
 
 def _line(image: str, encoder: str, text: str, num_images: int, num_encoders: int) -> str:
@@ -227,6 +261,7 @@ def classify(
     labels: Annotated[str, typer.Option(help="The classes, with commas between them: a,b,c.")],
     encoder: Encoders = None,
     llm: LanguageModelSpec = None,
+    recursive: Recursive = False,
     shots: Annotated[Path | None, typer.Option(help="Folder with a folder of example images for each class.")] = None,
     num_fewshot: NumFewshot = None,
     unconstrained: Annotated[
@@ -239,14 +274,13 @@ def classify(
     """Sort images into classes of your own, by a language model that sees them as words only."""
     from .agent.reader.reader import ImageReader
     from .agent.reader.shot_sources import folder_shots
-    from .encoders.images import expand_images
     from .prompting.classification import ClassificationTemplate
 
     template = ClassificationTemplate(labels=tuple(label.strip() for label in labels.split(",")))
     if shots is None and num_fewshot:
         raise InputError(f"{num_fewshot} shots asked for, but no folder to draw them from; name one by --shots")
     demonstrations = folder_shots(shots, template.labels, num_fewshot, seed=seed) if shots else []
-    names = expand_images(images)
+    names = _expanded(images, recursive)
     reader = ImageReader.from_specs(encoder, llm, allow_network=allow_network)
     answers = reader.classify(
         names, template.labels, template=template, shots=demonstrations, constrained=not unconstrained, seed=seed

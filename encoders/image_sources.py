@@ -17,8 +17,6 @@ from ..errors import InputError
 
 ImageSource = str | Path | bytes | Image.Image
 
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM")  # Pillow's names of all that is ever opened
-
 
 class ImageError(InputError):
     """An image cannot be used: missing, damaged, over a limit, or of an unsupported format."""

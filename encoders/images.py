@@ -9,7 +9,6 @@ import glob
 import io
 import math
 import os
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +21,6 @@ from PIL import ExifTags, Image, ImageFile, ImageOps
 from ..errors import InputError
 from .image_sources import (
     DEFAULT_LIMITS,
-    FORMATS,
     ImageError,
     ImageLimits,
     ImageSource,
@@ -31,20 +29,8 @@ from .image_sources import (
     reason,
     url_scheme,
 )
-
-# First bytes of common files that are not read, so that the error can name them.
-_UNSUPPORTED = {
-    "HEIC": rb"....ftyp(hei|hev|hem)",
-    "JPEG 2000": rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51",
-    "JPEG XL": rb"\xff\x0a|\x00\x00\x00\x0cJXL ",
-    "MP4 video": rb"....ftyp",
-    "PDF": rb"%PDF",
-    "PostScript": rb"%!PS|\xc5\xd0\xd3\xc6",
-    "Photoshop": rb"8BPS",
-    "ICO": rb"\x00\x00[\x01\x02]\x00",
-    "SVG": rb"\s*(<\?xml.*)?<svg",
-    "HTML": rb"\s*<(!doctype )?html",
-}
+from .png_chunks import without_long_texts
+from .signatures import formats, heif_kind, is_picture, unsupported_kind
 
 _pillow_images = threading.Lock()  # two threads must not load one lazy Pillow image at once
 
@@ -113,28 +99,46 @@ def load_images(
     return _run_ahead(load, sources, workers or min(4, os.cpu_count() or 1), ahead)
 
 
-def expand_images(patterns: Sequence[str]) -> list[str]:
-    """Files, folders (their image files, sorted, not recursive), globs and URLs -> image names.
+def expand_images(patterns: Sequence[str], *, recursive: bool = False) -> list[str]:
+    """Files, folders (their pictures, sorted), globs and URLs -> image names.
 
-    A pattern without a match is kept, so that the batch reports its error.
+    recursive: the pictures of a folder's subfolders too. Pictures of formats that are not read are among them, and a
+    pattern without a match is kept, so that the batch reports their errors.
     """
-    return [name for pattern in patterns for name in _expand(pattern) or [pattern]]
+    return [name for pattern in patterns for name in _expand(pattern, recursive) or [pattern]]
 
 
-def _expand(pattern: str) -> list[str]:
+def folders_inside(patterns: Sequence[str]) -> list[str]:
+    """The subfolders, with pictures in them, of those patterns that are folders."""
+    folders = [Path(pattern) for pattern in patterns if not url_scheme(pattern) and os.path.isdir(pattern)]
+    inside = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_dir() and _is_shown(path)]
+    return [str(path) for path in inside if _pictures(path, recursive=True)]
+
+
+def _expand(pattern: str, recursive: bool) -> list[str]:
     if url_scheme(pattern) or os.path.isfile(pattern):  # a file's name may look like a glob
         return [pattern]
     if os.path.isdir(pattern):
-        files = (path for path in sorted(Path(pattern).iterdir()) if not path.name.startswith("."))
-        return [str(path) for path in files if has_image_suffix(path) and path.is_file()]
+        return _pictures(Path(pattern), recursive=recursive)
     if "\0" in pattern or not glob.has_magic(pattern):
         return []
     return sorted(name for name in glob.glob(pattern, recursive=True) if os.path.isfile(name))
 
 
-def has_image_suffix(path: Path) -> bool:
-    """Whether the file name ends like one of `FORMATS`."""
-    return Image.registered_extensions().get(path.suffix.lower()) in FORMATS
+def _pictures(folder: Path, *, recursive: bool) -> list[str]:
+    found: list[str] = []
+    for path in sorted(folder.iterdir()):
+        if not _is_shown(path):
+            continue
+        if path.is_file() and is_picture(path):
+            found.append(str(path))
+        elif recursive and path.is_dir() and not path.is_symlink():  # a link may lead back to where we are
+            found += _pictures(path, recursive=True)
+    return found
+
+
+def _is_shown(path: Path) -> bool:
+    return not path.name.startswith(".")
 
 
 def _run_ahead(
@@ -154,14 +158,17 @@ def _run_ahead(
 
 
 def open_image(data: bytes) -> ImageFile.ImageFile:
-    """Read the header of an image file of one of `FORMATS`; the size is the caller's to check.
+    """Read the header of an image file of one of `formats()`; the size is the caller's to check.
 
-    Not `Image.open(formats=FORMATS)`: it warns above 89 million pixels and fails above 179 million, before a caller can
+    Not `Image.open(formats=...)`: it warns above 89 million pixels and fails above 179 million, before a caller can
     check the size, and nothing but process-wide settings turns that off.
     """
     Image.init()
-    prefix = data[:16]
-    for name in FORMATS:
+    data, prefix, readable = without_long_texts(data), data[:16], f"expected one of {', '.join(formats())}"
+    heif = heif_kind(data)
+    if heif and "HEIF" not in formats():
+        raise ImageError(f"{heif} is an unsupported format; {readable}; pip install 'textlens[heif]' reads it")
+    for name in ("HEIF",) if heif else formats():  # Pillow's AVIF takes some of them for its own
         factory, accept = Image.OPEN[name]
         accepted = accept is None or accept(prefix)
         if isinstance(accepted, str):  # this Pillow was built without the format
@@ -173,10 +180,8 @@ def open_image(data: bytes) -> ImageFile.ImageFile:
                 raise ImageError(
                     f"starts like {name}, but its header is damaged, cut short or zero-sized ({reason(error)})"
                 ) from error
-    readable = f"expected one of {', '.join(FORMATS)}"
-    for name, pattern in _UNSUPPORTED.items():
-        if re.match(pattern, data[:1024], re.IGNORECASE | re.DOTALL):
-            raise ImageError(f"{name} is an unsupported format; {readable}")
+    if kind := unsupported_kind(data):
+        raise ImageError(f"{kind} is an unsupported format; {readable}")
     raise ImageError(f"not an image, or of an unsupported format; {readable}")
 
 

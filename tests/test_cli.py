@@ -230,3 +230,27 @@ def test_stdin_that_is_no_text_is_an_error(pictures):
     done = subprocess.run(command, input=b"what?\nwhat \xff?\n", capture_output=True, check=False, **STRICT)
     assert done.returncode == 2
     assert b"error: stdin is no text" in done.stderr
+
+
+def test_version_and_short_help():
+    version = runner.invoke(app, ["--version"])
+    assert (version.exit_code, version.stdout.split()[0]) == (0, "textlens")
+    assert runner.invoke(app, ["describe", "-h"]).exit_code == 0
+
+
+def test_describe_reads_stdin_and_names_what_it_leaves_out(pictures):
+    options = ["-e", "scenes:coca"]
+    given = runner.invoke(app, ["describe", "-", *options], input=(pictures / "0.png").read_bytes())
+    named = runner.invoke(app, ["describe", str(pictures / "0.png"), *options])
+    assert (given.exit_code, given.stdout) == (0, named.stdout)
+    inside = pictures / "trip"
+    inside.mkdir()
+    (inside / "3.png").write_bytes((pictures / "0.png").read_bytes())
+    (pictures / "IMG.jxl").write_bytes(b"\xff\x0a")
+    flat = runner.invoke(app, ["describe", str(pictures), *options])
+    assert flat.exit_code == 1
+    assert f"note: the pictures in {inside} are left out" in flat.stderr
+    assert "JPEG XL is an unsupported format" in flat.stderr
+    deep = runner.invoke(app, ["describe", str(pictures), "--recursive", *options])
+    assert "left out" not in deep.stderr
+    assert len(deep.stdout.splitlines()) == len(flat.stdout.splitlines()) + 1

@@ -12,7 +12,8 @@ from PIL import Image
 from ...errors import InputError
 from ..base import Encoder
 from ..image_sources import url_scheme
-from ..images import expand_images, has_image_suffix, load_image
+from ..images import expand_images, load_image
+from ..signatures import has_image_suffix
 from .comparison import comparison
 
 if TYPE_CHECKING:

@@ -20,14 +20,15 @@ from urllib.parse import quote
 import pytest
 from PIL import Image, ImageFile, features
 from textlens.encoders.images import (
-    FORMATS,
     ImageError,
     ImageLimits,
     display_name,
     expand_images,
+    folders_inside,
     load_image,
     load_images,
 )
+from textlens.encoders.signatures import FORMATS
 from textlens.errors import InputError
 
 from .pictures import BLACK, BLUE, GREEN, RED, WHITE, encode, images, pixels
@@ -288,7 +289,7 @@ def bad_sources(folder: Path) -> dict[str, tuple[object, str]]:
             "ICO is an unsupported format.*PNG",
         ),
         "SVG": (b'<?xml version="1.0"?>\n<svg xmlns="x"></svg>', "SVG is an unsupported"),
-        "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC is an unsupported"),
+        "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC is an unsupported|starts like HEIF"),
         "HTML": (b"<!DOCTYPE html><title>404</title>", "HTML is an unsupported"),
         "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript is an unsupported"),
         "other type": (42, "expected a path.*got int"),
@@ -433,6 +434,8 @@ def test_expand_images(tmp_path: Path, red_png: bytes, monkeypatch: pytest.Monke
         Path("photos", name).write_bytes(red_png)
     Path("odd[1].png").write_bytes(red_png)
     assert expand_images(["photos"]) == ["photos/a.jpg", "photos/b.PNG", "photos/c.webp"]
+    assert expand_images(["photos"], recursive=True)[-1] == "photos/deep/d.png"
+    assert folders_inside(["photos", "empty", "no.png"]) == ["photos/deep"]
     assert expand_images(["photos/*.[jw]*"]) == ["photos/a.jpg", "photos/c.webp"]
     assert expand_images(["photos/**/*.png"]) == ["photos/deep/d.png"]
     as_they_are = ["odd[1].png", "no.png", "no*.png", "empty", "data:,x*", "http://h/a?b=*", "a\0*", "", "x" * 9999]

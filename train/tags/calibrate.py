@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from ...encoders.clip.clip import Clip
 from ...encoders.clip.space import clip_spec
-from ...encoders.images import has_image_suffix, load_image
+from ...encoders.images import load_image
+from ...encoders.signatures import has_image_suffix
 from ...encoders.tags.tags_encoder import Tags, TagsConfig
 from ...errors import InputError
 from ...metrics.calibration import expected_calibration_error
