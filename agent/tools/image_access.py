@@ -68,6 +68,16 @@ class ImageAccess:
         files = [Path(name).name for root in self.roots for name in expand_images([str(root)]) if name != str(root)]
         return list(dict.fromkeys([*self.store.ids, *self.drawn.ids, *files]))
 
+    def allows(self, name: str) -> bool:
+        """Whether a name is an id, or leads to an existing file below a root."""
+        if name in self.store.ids or name in self.drawn.ids:
+            return True
+        try:
+            self._path(name)
+        except ImageError:
+            return False
+        return True
+
     def _path(self, reference: str) -> Path:
         """The resolved path of an existing file below a root."""
         self._check_relative(reference)
