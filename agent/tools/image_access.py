@@ -18,6 +18,7 @@ from ...errors import InputError
 from .image_store import ImageStore
 
 _ADDRESS = re.compile(r"\s*(file:|[a-z][a-z0-9+.-]*:/)", re.IGNORECASE)
+_QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "<": ">"}
 _MAX_NAMES = 20  # listed in an error
 _MAX_DRAWN = 32  # drawings kept
 
@@ -48,7 +49,19 @@ class ImageAccess:
         self.data_urls, self.limits = data_urls, limits
 
     def open(self, reference: str) -> Image.Image:
-        """The image as RGB. Raises `ImageError`, written for the language model, without paths of this machine."""
+        """The image as RGB. Raises `ImageError`, written for the language model, without paths of this machine.
+
+        Names in quotes, in blanks or after file:// are forgiven, where no image has that very name.
+        """
+        try:
+            return self._open(reference)
+        except ImageError:
+            plain = _plain(reference)
+            if plain == reference or not self.allows(plain):
+                raise
+            return self._open(plain)
+
+    def _open(self, reference: str) -> Image.Image:
         for store in (self.store, self.drawn):
             if (image := store.get(reference)) is not None:
                 return image
@@ -69,9 +82,11 @@ class ImageAccess:
         return list(dict.fromkeys([*self.store.ids, *self.drawn.ids, *files]))
 
     def allows(self, name: str) -> bool:
-        """Whether a name is an id, or leads to an existing file below a root."""
+        """Whether a name is an id, leads to an existing file below a root, or is a data URL where those are allowed."""
         if name in self.store.ids or name in self.drawn.ids:
             return True
+        if name[:5].lower() == "data:":
+            return self.data_urls
         try:
             self._path(name)
         except ImageError:
@@ -114,3 +129,11 @@ class ImageAccess:
         kinds = ["an image's id"]
         kinds += ["a path below the allowed folders"] * bool(self.roots) + ["a data URL"] * self.data_urls
         return f"expected {' or '.join(kinds)}" + (f"; known images: {listed}" if names else "")
+
+
+def _plain(reference: str) -> str:
+    """A name without the blanks, the quotes and the file:// that language models put around it."""
+    name = reference.strip()
+    while len(name) > 1 and name[-1] == _QUOTES.get(name[0]):
+        name = name[1:-1].strip()
+    return re.sub(r"\Afile:(//)?(?=[^/])", "", name, flags=re.IGNORECASE)
