@@ -44,7 +44,7 @@ class ImageAccess:
         for root in self.roots:
             if not root.is_dir():
                 raise InputError(f"no folder {root} to take images from; make it, or name another")
-        self.store = store if store is not None else ImageStore()
+        self.store = store if store is not None else ImageStore(limits=limits)
         self.drawn = ImageStore("drawn", capacity=_MAX_DRAWN)
         self.data_urls, self.limits = data_urls, limits
 
