@@ -55,9 +55,9 @@ def mcp(
     if not http and (given := [name for name, value in served.items() if value is not None]):
         raise InputError(f"{' and '.join(given)}: only with --http; without it the server speaks on stdin and stdout")
     try:
-        import mcp as _sdk  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError("the MCP server needs a package more: pip install 'textlens[mcp]'") from error
+        from mcp import MCPError  # noqa: F401  (of version 2)
+    except ImportError as error:
+        raise InputError(f"no MCP SDK of version 2 ({error}); install it: pip install 'textlens[mcp]'") from error
     from ...encoders.images import ImageLimits
     from ...encoders.registry import check_encoder
     from ..models.registry import check_language_model

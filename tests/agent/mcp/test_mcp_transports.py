@@ -386,7 +386,9 @@ def test_without_the_sdk_it_says_what_to_install():
     code = "import sys; sys.modules['mcp'] = None; from textlens.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "mcp"], env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "error: the MCP server needs a package more: pip install 'textlens[mcp]'\n"
+    assert done.stderr.startswith("error: no MCP SDK of version 2 (")
+    assert done.stderr.endswith("; install it: pip install 'textlens[mcp]'\n")
+    assert done.stdout == ""
 
 
 def test_help_and_start_import_no_torch():
