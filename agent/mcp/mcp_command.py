@@ -30,6 +30,8 @@ def mcp(
         str | None,
         typer.Option(help="Folder or hub id of a diffusers StableDiffusionPipeline; by default the small one."),
     ] = None,
+    guidance: Annotated[float, typer.Option(min=1, help="Guidance scale of drawings; 1 is none.")] = 3.0,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps of drawings.")] = 50,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder where drawings may be saved.")] = None,
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels than this.")] = 64_000_000,
     data_urls: Annotated[bool, typer.Option(help="Take images as data URLs.")] = True,
@@ -80,5 +82,5 @@ def mcp(
     titles = stored(store, image or (), allow_network=allow_network)
     access = ImageAccess(folders or (), store, data_urls=data_urls, limits=limits)
     models = ToolModels(encoder, llm, decoder, limits=limits)
-    calls = ToolCalls(models, access, OutputFolder(out) if out else None)
+    calls = ToolCalls(models, access, OutputFolder(out) if out else None, guidance, steps)
     serve_mcp(calls, address, titles=titles, announce=typer.echo)

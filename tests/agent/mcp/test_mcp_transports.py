@@ -19,6 +19,7 @@ import httpx2
 import pytest
 from mcp import Client, MCPError
 from PIL import Image
+from textlens.agent.mcp.mcp_server import EVIDENCE
 from textlens.cli import app
 from textlens.errors import InputError
 from textlens.scenes.rendering import render
@@ -48,7 +49,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def arguments(place: Path) -> list[str]:
-    models = ["-e", "scenes:coca", "--llm", f"hf:{place / 'llama'}", "--decoder", str(place / "decoder")]
+    models = [
+        "-e",
+        "scenes:coca",
+        "--llm",
+        f"hf:{place / 'llama'}",
+        "--decoder",
+        str(place / "decoder"),
+        "--steps",
+        "3",
+    ]
     return [str(place / "photos"), "-i", str(place / "photos" / "0.png"), *models]
 
 
@@ -92,6 +102,7 @@ async def use_tools_and_resources(client: Client) -> None:
     assert text(await client.call_tool("upsample_prompt", {"prompt": "two kites"})).startswith("two kites")
     drawn = await client.call_tool("recreate_image", {"text": "a red star"})
     assert [one.type for one in drawn.content] == ["text", "image"]
+    assert drawn.meta[EVIDENCE]["num_inference_steps"] == 3
     names = [one.name for one in (await client.list_resources()).resources]
     assert names[0] == "image-1"
     assert {f"{n}.png" for n in range(8)} <= set(names)
@@ -160,7 +171,7 @@ def test_stdout_carries_the_protocol_alone(arguments):
     lines = [json.loads(process.stdout.readline()) for _ in range(4)]
     while {1, 2, 3} - {line.get("id") for line in lines}:
         lines.append(json.loads(process.stdout.readline()))
-    rest, errors = process.communicate(timeout=60)  # closes stdin
+    rest, errors = process.communicate(timeout=300)  # closes stdin
     assert rest == ""
     assert all(line["jsonrpc"] == "2.0" for line in lines)
     results = {line["id"]: line["result"] for line in lines if "result" in line}
@@ -176,7 +187,7 @@ def test_the_end_of_stdin_ends_the_server(arguments, sent):
     said(process, *sent)
     for _ in sent[:1]:
         process.stdout.readline()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0
     assert errors == ""
 
@@ -213,7 +224,7 @@ def test_a_client_that_goes_away_during_a_call_takes_the_server_along(place, sil
         process.stdout.close()
     process.stdin.close()
     begun = time.monotonic()
-    process.wait(60)
+    process.wait(300)
     assert time.monotonic() - begun < 10
     assert process.returncode == 0
     assert "Traceback" not in process.stderr.read()
@@ -226,7 +237,7 @@ def test_signals_end_it_at_once(arguments, number):
     said(process, *HELLO)
     process.stdout.readline()
     process.send_signal(number)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == -number
     assert errors == ""
 
@@ -239,7 +250,7 @@ ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 def posted(url: str, token: str | None = TOKEN, json: Any = PING, **headers: str) -> httpx2.Response:
     authorised = {"Authorization": f"Bearer {token}"} if token is not None else {}
-    return httpx2.post(url, json=json, headers={**ACCEPT, **authorised, **headers}, timeout=60)
+    return httpx2.post(url, json=json, headers={**ACCEPT, **authorised, **headers}, timeout=300)
 
 
 @pytest.mark.parametrize("token", [None, "wrong", TOKEN[:-1], TOKEN + "x", TOKEN.upper()])
@@ -361,7 +372,7 @@ def test_wrong_settings_are_errors_before_anything_is_served(arguments, reason, 
 def test_a_port_in_use_exits_with_2():
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         command = [*COMMAND, "--http", "--port", str(taken.getsockname()[1])]
-        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert "choose another --port" in done.stderr
     assert "Traceback" not in done.stderr
