@@ -519,7 +519,8 @@ def report(
     typer.echo(str(write_report(folder, max_samples)))
 
 
-for _name, _target in registered("COMMANDS").items():
+_COMMANDS = {"mcp": "textlens.agent.mcp.mcp_command:mcp"}  # written elsewhere
+for _name, _target in {**_COMMANDS, **registered("COMMANDS")}.items():
     app.command(name=_name)(load(_target))
 
 

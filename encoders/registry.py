@@ -63,16 +63,27 @@ def load_encoder(spec: str = DEFAULT_ENCODERS[0], *, device: str | None = None) 
 
     Raises `InputError` for an unknown name, listing the valid ones, and for a checkpoint that does not load.
     """
+    name, checkpoint = check_encoder(spec)
+    if name in (brought := registered("ENCODERS")):
+        return load(brought[name])(checkpoint, device=device or _best_device(), spec=spec)
+    return encoder_class(name).from_pretrained(checkpoint, device=device or _best_device(), spec=spec)
+
+
+def check_encoder(spec: str) -> tuple[str, str]:
+    """The name and the checkpoint of a spec, without loading it.
+
+    Raises `InputError` for an unknown name, listing the valid ones.
+    """
     name, _, checkpoint = spec.partition(":")
     brought = registered("ENCODERS")
     if name in brought and checkpoint:
-        return load(brought[name])(checkpoint, device=device or _best_device(), spec=spec)
+        return name, checkpoint
     entry = ENCODERS.get(name)
     checkpoint = checkpoint or (entry and entry.default) or ""
     if entry is None or not checkpoint:
         known = "; ".join([*(known.help for known in ENCODERS.values()), *(f"{name}:NAME" for name in brought)])
         raise InputError(f"unknown encoder {spec!r}: expected one of: {known}")
-    return encoder_class(name).from_pretrained(checkpoint, device=device or _best_device(), spec=spec)
+    return name, checkpoint
 
 
 def encoder_class(name: str) -> Any:

@@ -104,10 +104,19 @@ def load_language_model(spec: str | None = None, *, device: str | None = None) -
     Raises `InputError` for an unknown name, listing the valid ones, and for a checkpoint that does not load.
     """
     spec = default_language_model() if spec is None else spec
+    entry, checkpoint = check_language_model(spec)
+    return entry.build(checkpoint, device, spec)
+
+
+def check_language_model(spec: str) -> tuple[LanguageModelSpec, str]:
+    """The entry and the checkpoint of a spec, without loading it.
+
+    Raises `InputError` for an unknown name, listing the valid ones.
+    """
     name, _, checkpoint = spec.partition(":")
     entry = LANGUAGE_MODELS.get(name)
     chosen = checkpoint or (entry.default if entry else None)
     if entry is None or chosen is None or (entry.bare and ":" in spec):
         known = "; ".join(dict.fromkeys(known.help for known in LANGUAGE_MODELS.values()))
         raise InputError(f"unknown language model {spec!r}: expected one of: {known}")
-    return entry.build(chosen, device, spec)
+    return entry, chosen

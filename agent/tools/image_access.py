@@ -18,6 +18,7 @@ from ...errors import InputError
 from .image_store import ImageStore
 
 _ADDRESS = re.compile(r"\s*(file:|[a-z][a-z0-9+.-]*:/)", re.IGNORECASE)
+_QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "<": ">"}
 _MAX_NAMES = 20  # listed in an error
 _MAX_DRAWN = 32  # drawings kept
 
@@ -43,12 +44,24 @@ class ImageAccess:
         for root in self.roots:
             if not root.is_dir():
                 raise InputError(f"no folder {root} to take images from; make it, or name another")
-        self.store = store if store is not None else ImageStore()
+        self.store = store if store is not None else ImageStore(limits=limits)
         self.drawn = ImageStore("drawn", capacity=_MAX_DRAWN)
         self.data_urls, self.limits = data_urls, limits
 
     def open(self, reference: str) -> Image.Image:
-        """The image as RGB. Raises `ImageError`, written for the language model, without paths of this machine."""
+        """The image as RGB. Raises `ImageError`, written for the language model, without paths of this machine.
+
+        Names in quotes, in blanks or after file:// are forgiven, where no image has that very name.
+        """
+        try:
+            return self._open(reference)
+        except ImageError:
+            plain = _plain(reference)
+            if plain == reference or not self.allows(plain):
+                raise
+            return self._open(plain)
+
+    def _open(self, reference: str) -> Image.Image:
         for store in (self.store, self.drawn):
             if (image := store.get(reference)) is not None:
                 return image
@@ -67,6 +80,18 @@ class ImageAccess:
         """Names that can be opened: the ids, and the images directly in the roots."""
         files = [Path(name).name for root in self.roots for name in expand_images([str(root)]) if name != str(root)]
         return list(dict.fromkeys([*self.store.ids, *self.drawn.ids, *files]))
+
+    def allows(self, name: str) -> bool:
+        """Whether a name is an id, leads to an existing file below a root, or is a data URL where those are allowed."""
+        if name in self.store.ids or name in self.drawn.ids:
+            return True
+        if name[:5].lower() == "data:":
+            return self.data_urls
+        try:
+            self._path(name)
+        except ImageError:
+            return False
+        return True
 
     def _path(self, reference: str) -> Path:
         """The resolved path of an existing file below a root."""
@@ -104,3 +129,11 @@ class ImageAccess:
         kinds = ["an image's id"]
         kinds += ["a path below the allowed folders"] * bool(self.roots) + ["a data URL"] * self.data_urls
         return f"expected {' or '.join(kinds)}" + (f"; known images: {listed}" if names else "")
+
+
+def _plain(reference: str) -> str:
+    """A name without the blanks, the quotes and the file:// that language models put around it."""
+    name = reference.strip()
+    while len(name) > 1 and name[-1] == _QUOTES.get(name[0]):
+        name = name[1:-1].strip()
+    return re.sub(r"\Afile:(//)?(?=[^/])", "", name, flags=re.IGNORECASE)

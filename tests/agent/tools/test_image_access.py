@@ -49,6 +49,28 @@ def test_paths_below_a_root_are_opened(access, reference, colour):
 
 
 @pytest.mark.parametrize(
+    "form",
+    ['"{}"', "'{}'", "`{}`", "“{}”", "<{}>", " {} ", "{}\n", "' \"{}\" '", "file://{}", "file:{}", '"FILE://{}"'],
+)
+def test_names_in_quotes_and_blanks_are_forgiven(place, access, form):
+    access.store.add(Image.new("RGB", (4, 4), GREEN), "image-1")
+    for name, colour in (("red.png", RED), ("trip/green cat.png", GREEN), ("image-1", GREEN)):
+        assert access.open(form.format(name)).getpixel((0, 0)) == colour
+    for secret in ("../secret.png", f"{place}/secret.png", "none.png", "../photos-private/secret.png"):
+        with pytest.raises(ImageError, match=r"refused|no such image"):
+            access.open(form.format(secret))
+
+
+def test_a_name_that_has_quotes_itself_comes_first(place, access):
+    picture(place / "photos" / "green.png", GREEN).rename(place / "photos" / "'red.png'")
+    assert access.open("'red.png'").getpixel((0, 0)) == GREEN
+    data = base64.b64encode((place / "photos" / "red.png").read_bytes()).decode()
+    assert access.open(f' "data:image/png;base64,{data}" ').getpixel((0, 0)) == RED
+    with pytest.raises(ImageError, match=r"data URLs are refused|no such image"):
+        ImageAccess(data_urls=False).open(f" data:image/png;base64,{data}")
+
+
+@pytest.mark.parametrize(
     ("reference", "reason"),
     [
         ("../secret.png", "paths with .."),

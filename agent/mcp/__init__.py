@@ -1,0 +1,1 @@
+"""`textlens mcp`: the tools of `agent/tools/` by the Model Context Protocol, over stdio or HTTP."""

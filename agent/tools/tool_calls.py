@@ -1,0 +1,163 @@
+"""What the tools do, whoever calls them: the LangChain tools and the MCP server are wrappers of `ToolCalls`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from PIL.Image import Image
+
+from ...encoders.base import Description
+from ...encoders.images import display_name
+from ...encoders.redraw.recreate import Recreation
+from ...errors import TextlensError
+from ...prompting.rewrites import FLAGS
+from ...prompting.sanitize import clean, quoted
+from ..reader.upsampler import upsample
+from .image_access import ImageAccess
+from .output_folder import OutputFolder
+from .tool_models import ToolModels
+
+if TYPE_CHECKING:
+    from ..reader.answers import Answer
+    from ..reader.reader import ImageReader
+
+
+class RecoverableError(TextlensError):
+    """Written for the language model, which may correct its call or tell the user."""
+
+
+@contextmanager
+def recoverable() -> Iterator[None]:
+    """Errors in here are `RecoverableError`s."""
+    try:
+        yield
+    except TextlensError as error:
+        raise RecoverableError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """text: for the language model. evidence: in plain JSON types. picture: what was drawn."""
+
+    text: str
+    evidence: dict[str, Any]
+    picture: Image | None = None
+
+
+@dataclass
+class ToolCalls:
+    """A method for each of `tool_inputs.TOOLS`, with its arguments.
+
+    output: where `recreate` may save files; None for nowhere. guidance_scale, num_inference_steps: of drawing.
+    All methods raise `RecoverableError` for wrong names and arguments, and another `TextlensError` for a wrong set-up.
+    """
+
+    models: ToolModels
+    access: ImageAccess = field(default_factory=ImageAccess)
+    output: OutputFolder | None = None
+    guidance_scale: float = 3.0
+    num_inference_steps: int = 50
+
+    def describe(self, image: str) -> ToolResult:
+        """All encoders' descriptions of one image."""
+        words = [{"encoder": one.encoder, "text": one.text} for one in self._descriptions(self._open(image))]
+        lines = [f"{one['encoder']}: {quoted(clean(one['text']))}" for one in words]
+        return ToolResult("\n".join(lines), {"image": display_name(image), "descriptions": words})
+
+    def ask(self, image: str, question: str, choices: list[str] | None = None) -> ToolResult:
+        """A question about one image, answered by the reader's language model from the encoders' words."""
+        answer = self._answer(image, lambda reader, opened: reader.ask([opened], [question], choices=choices))
+        return ToolResult(with_notes(str(answer.answer), [answer.note]), answer.as_json())
+
+    def classify(self, image: str, labels: list[str]) -> ToolResult:
+        """One of the given classes for one image."""
+        answer = self._answer(image, lambda reader, opened: reader.classify([opened], labels))
+        return ToolResult(with_notes(str(answer.answer), [answer.note]), answer.as_label_json())
+
+    def upsample(self, prompt: str, seed: int = 0) -> ToolResult:
+        """A short prompt made detailed; if that fails, the prompt itself with the reason."""
+        with self.models.lock:
+            model = self.models.language_model
+            with recoverable():
+                (made,) = upsample(model, [prompt], seed=seed)
+        notes = [FLAGS[flag] for flag in made.upsampled.flags] + [made.upsampled.error]
+        completion = made.completion and made.completion.as_json()
+        evidence = {"sent": made.prompt, "completion": completion, "llm": made.llm, "note": made.note}
+        return ToolResult(with_notes(made.upsampled.prompt, notes), {**made.as_json(), **evidence})
+
+    def recreate(
+        self,
+        image: str | None = None,
+        text: str | None = None,
+        file_name: str | None = None,
+        side_by_side: bool = False,
+        seed: int = 0,
+    ) -> ToolResult:
+        """An image redrawn from the words of one encoder alone, or a drawing of given words."""
+        if file_name:
+            with recoverable():
+                self._output().check(file_name)  # before drawing
+        if bool(image) == bool(text):  # models fill what they leave out with empty strings
+            raise RecoverableError("expected either an image or a text to draw")
+        opened = self._open(image) if image else None
+        steps = self.num_inference_steps
+        settings: dict[str, Any] = {"guidance_scale": self.guidance_scale, "num_inference_steps": steps, "seed": seed}
+        with self.models.lock:
+            words = (text or "") if opened is None else self._descriptions(opened, to_redraw=True)[0].text
+            redrawer = self.models.redrawer
+            with recoverable():
+                made = Recreation(opened, words, redrawer.draw([words], **settings)[0])
+        picture = made.picture if side_by_side else made.drawn
+        with recoverable():
+            path = self._output().save(file_name, picture) if file_name else None
+            drawn = self.access.drawn.add(made.drawn)
+        saved = f"saved as {file_name}, and " if path else ""
+        evidence = {
+            "image": image and display_name(image),
+            "text": words,
+            "decoder": redrawer.name,
+            **settings,
+            "id": drawn,
+            "out": path and str(path),
+        }
+        return ToolResult(
+            f"Drawn from the words {quoted(clean(words))}; {saved}kept as {drawn}.", evidence, picture=picture
+        )
+
+    def _open(self, reference: str) -> Image:
+        with recoverable():
+            return self.access.open(reference)
+
+    def _descriptions(self, image: Image, *, to_redraw: bool = False) -> tuple[Description, ...]:
+        """By all encoders; to_redraw: by those whose words are drawn."""
+        with self.models.lock:
+            describer = self.models.redraw_describer if to_redraw else self.models.describer
+            (described,) = describer.describe([image])
+        if described.error is not None:
+            raise RecoverableError(described.error)
+        return described.descriptions
+
+    def _answer(self, reference: str, ask: Callable[[ImageReader, Image], list[Answer]]) -> Answer:
+        """What the reader answers to `ask` about an image."""
+        opened = self._open(reference)
+        with self.models.lock:
+            reader = self.models.reader
+            with recoverable():
+                (answer,) = ask(reader, opened)
+        if answer.answer is None:
+            raise RecoverableError(f"no answer: {answer.error}")
+        return replace(answer, image=display_name(reference))
+
+    def _output(self) -> OutputFolder:
+        if self.output is None:
+            raise RecoverableError("no files may be written here; leave out file_name")
+        return self.output
+
+
+def with_notes(text: str, notes: list[str | None]) -> str:
+    """The text, sanitised, with the notes in parentheses."""
+    known = [note for note in notes if note]
+    return f"{clean(text)} ({'; '.join(known)})" if known else clean(text)
