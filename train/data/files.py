@@ -91,7 +91,7 @@ class FileSource(DataSource):
         self._blend, self.notes = blend, (blend.note,) if blend else ()
         self.size: int = items.split.size
         self.identity, self.max_bad, self.crop_scale = items.identity, data.max_bad, data.crop_scale
-        self._items, self._texts = items, texts
+        self.items, self._texts = items, texts
         self._held_out_items = held_out or items
         self._held_out_positions = range(len(held_out)) if held_out else items.split.held
         self._held_out: list[Sample] = []  # those that can be read, of the first `_tried`
@@ -104,9 +104,9 @@ class FileSource(DataSource):
         return self._order(index, seed) if self._order else epoch_position(index, self.size, seed)
 
     def read(self, row: int, index: int, seed: int, *, image: bool = True) -> Sample:
-        if image and not self._items.has_images:
-            raise InputError(f"{self._items.name} is read for its texts alone; expected a source with images")
-        item = self._items.read(self._items.split.position(row), image=image, text=self._texts)
+        if image and not self.items.has_images:
+            raise InputError(f"{self.items.name} is read for its texts alone; expected a source with images")
+        item = self.items.read(self.items.split.position(row), image=image, text=self._texts)
         texts = item.captions() if self._texts else ()
         text, style = sample_rng(seed, index).choice(texts) if texts else "", ""
         if self._blend and texts:
@@ -126,8 +126,8 @@ class FileSource(DataSource):
         return self._held_out[:number]
 
     def captions(self) -> Iterator[str]:
-        held, number = set(self._items.split.held.tolist()), 0
-        for position, item in enumerate(self._items.texts()):
+        held, number = set(self.items.split.held.tolist()), 0
+        for position, item in enumerate(self.items.texts()):
             if position in held:
                 continue
             try:
@@ -135,14 +135,14 @@ class FileSource(DataSource):
                     raise item
                 texts = item.captions()
                 if self._blend:
-                    texts = (*texts, *self._blend.synthetic_of(self._items.named(position)))
+                    texts = (*texts, *self._blend.synthetic_of(self.items.named(position)))
                 for text in texts:
                     number += 1
                     yield text
             except UnreadableItemError as error:
                 self._skipped.append(str(error))
         if not number:
-            raise InputError(f"{self._items.name} has no captions; expected a text column or field: set data.text")
+            raise InputError(f"{self.items.name} has no captions; expected a text column or field: set data.text")
 
     def _held_out_sample(self, position: int, row: int) -> Sample:
         """Raises `UnreadableItemError` now, rather than when the image is read."""
