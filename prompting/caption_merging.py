@@ -58,7 +58,7 @@ def descriptive_caption(captions: Sequence[str], *, max_words: int = 40) -> Merg
     added = list(adjectives)
     behind: list[str] = []
     for phrase in _candidates(base, others):
-        told = " ".join([text, *behind])
+        told = ", ".join([text, *behind])
         full = len(behind) == _MOST or len(told.split()) + len(phrase.text.split()) > max_words
         if full or not _is_new(phrase, told):
             continue
@@ -338,7 +338,8 @@ def _is_new(phrase: Phrase, told: str) -> bool:
     """Whether a phrase names a thing that is not told yet, and no other person than those told."""
     words = _words(told).content
     new = [thing.noun for thing in _things(phrase.text) if not _told(thing, words)]
-    again = phrase.first not in ("in", "on", "with", "wear") and f" {phrase.lead} " in f" {told} "
+    place = f", {phrase.lead} " if phrase.first == "in" else f" {phrase.lead} "  # one more "in", no second "on"
+    again = phrase.first not in ("with", "wear") and place in f" {told} "
     return bool(new) and not again and not any(noun in _PEOPLE for noun in new)
 
 

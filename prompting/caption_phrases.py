@@ -150,9 +150,14 @@ def _phrase(words: Sequence[Word], cases: dict[str, str], *, of_subject: bool, b
 
 
 def _is_whole(words: Sequence[Word]) -> bool:
-    """Whether it ends with a noun, and no verb was taken for one ("in white dribbles the ball")."""
+    """Whether it ends with a noun, and no verb was taken for one ("in white dribbles the ball", "in red rides")."""
     tags = [word.tag for word in words]
-    return bool(words) and tags[-1] in ("noun", "place") and ("noun", "det") not in pairwise(tags)
+    if not words or tags[-1] not in ("noun", "place") or ("noun", "det") in pairwise(tags):
+        return False
+    last = words[-1]
+    may_act = "VERB" in lemmas(last.text)
+    acts = may_act and last.text.endswith("s") and last.text != last.lemma and len(words) > 2
+    return not (acts and tags[-2] in ("noun", "adj")) and not (may_act and tags[-2:-1] == ["conj"])
 
 
 def _trimmed(words: Sequence[Word]) -> Sequence[Word]:
