@@ -174,7 +174,7 @@ def _contradicted(text: str, others: Sequence[CaptionParts]) -> list[tuple[Thing
 
 def _without_contradictions(text: str, others: Sequence[CaptionParts]) -> str:
     for thing, attribute in _contradicted(text, list(others)):
-        if attribute == "#":
+        if attribute == "#" or not thing.words:
             continue  # a caption with another number than most is seldom the base
         text = re.sub(
             rf"\b{re.escape(attribute)} (?=(?:\w+ )?{re.escape(thing.words.split()[-1])}\b)", "", text, count=1
@@ -257,6 +257,8 @@ def _is_adjective(word: str) -> bool:
 def _inserted(text: str, thing: Thing, adjective: str) -> str | None:
     """The text with an adjective before the thing, sizes before colours; None where the words are not found."""
     words = thing.words.split()
+    if not words:
+        return None
     lead = next(
         (i for i, word in enumerate(words) if word not in lexicon.CLOSED and not word.isdecimal()), len(words) - 1
     )

@@ -124,7 +124,17 @@ def test_nothing_to_merge(captions):
 
 
 @pytest.mark.parametrize(
-    "text", ["!!! ???", "狗 在 跑", "@ # $ %", "of of of of", "a" * 500 + " b", "\x00 \x01", "dogs, dogs, dogs"]
+    "text",
+    [
+        "!!! ???",
+        "狗 在 跑",
+        "@ # $ %",
+        "of of of of",
+        "a" * 500 + " b",
+        "\x00 \x01",
+        "dogs, dogs, dogs",
+        "Two dogs, one red and one of them blue",
+    ],
 )
 def test_odd_captions_are_no_error(text):
     for captions in ([text, "A dog runs ."], [text, text]):
