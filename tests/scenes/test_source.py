@@ -12,6 +12,7 @@ from textlens.scenes.captions import captions
 from textlens.scenes.facts import facts_of, parse_facts
 from textlens.scenes.rendering import render
 from textlens.scenes.scene import held_out, scene_at
+from textlens.scenes.scene_files import write_scenes
 from textlens.scenes.source import SceneData, SceneSource
 from textlens.train.data.base import Sample, data_settings
 from textlens.train.engine.randomness import sample_rng
@@ -184,3 +185,13 @@ def test_held_out_captions_have_the_style_that_was_asked_for():
     assert all(len(one.text) < len(other.text) for one, other in zip(short, long, strict=True))
     with pytest.raises(InputError, match="held_out_style is 'poem'; expected one of short"):
         SceneData(held_out_style="poem")
+
+
+def test_written_scenes_are_an_image_folder_with_a_column_for_each_style(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    records = list(write_scenes(8, tmp_path / "scenes", "train"))
+    for style in ("web", "descriptive"):
+        data = data_settings({"source": f"imagefolder:{tmp_path / 'scenes'}", "text": style, "held_out_share": 0.0})
+        samples = [data.open().read(row, row, 0) for row in range(8)]
+        assert [sample.text for sample in samples] == [record["captions"][style] for record in records]
+    assert samples[0].image.size == (64, 64)

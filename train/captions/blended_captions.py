@@ -86,7 +86,9 @@ class BlendedCaptions:
                 continue
             if self.synthetic(tried) is not None:
                 return
-        here = f"key {tried.names[0]!r}" + (f" of shard {tried.shard!r}" if tried.shard else "") if tried else "none"
+        here = "without a key"
+        if tried and tried.names:
+            here = f"key {tried.names[0]!r}" + (f" of shard {tried.shard!r}" if tried.shard else "")
         raise InputError(
             f"none of {min(_PROBES, len(items))} items tried of {items.name} has a {self.blend.style} caption in "
             f"{self.blend.captions}: an item here is {here}, one there {self._sidecars.example()}; expected captions "

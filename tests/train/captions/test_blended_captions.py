@@ -185,6 +185,12 @@ def test_captions_of_other_data(spec, tmp_path):
         opened(spec, str(tmp_path / "other"))
 
 
+def test_texts_alone_have_no_keys(synthetic, tmp_path):
+    (tmp_path / "texts.txt").write_text("one caption\nanother")
+    with pytest.raises(InputError, match="an item here is without a key, one there key '00'"):
+        opened(f"texts:{tmp_path}/texts.txt", f"{synthetic}/s-0.parquet", text="text")
+
+
 def test_files_without_captions(spec, tmp_path):
     write_captions(tmp_path / "empty" / "s-0.parquet", [], STYLES)
     with pytest.raises(InputError, match=r"no descriptive caption to use \(0 failed, 0 rejected"):
