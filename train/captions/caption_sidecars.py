@@ -30,9 +30,8 @@ from ...errors import InputError
 from ..data.patterns import local_files
 
 RESERVED = ("shard", "key", "image_sha256", "original", "error")  # columns that are no style
-_VERSION = 1
+_VERSION = 2
 _ROWS = 1 << 16  # read at once
-_ENTRY = np.dtype([("hash", "<u8"), ("row", "<u4")])
 
 
 def shard_stem(path: str) -> str:
@@ -59,24 +58,26 @@ class CaptionSidecars:
             if not base.with_suffix(".json").exists():
                 _build(paths, style, base, by_shard=by_shard, rejected=rejected)
         self.counts: Mapping[str, Mapping[str, int]] = json.loads(base.with_suffix(".json").read_text("utf-8"))
-        self._entries: NDArray[np.void] = np.load(base.with_suffix(".npy"), mmap_mode="r")
-        self._table = pa.ipc.open_file(pa.memory_map(str(base.with_suffix(".arrow")))).read_all()
-        if not len(self._table):
+        self._hashes: NDArray[np.uint64] = np.load(base.with_suffix(".hashes.npy"), mmap_mode="r")
+        self._rows: NDArray[np.uint32] = np.load(base.with_suffix(".rows.npy"), mmap_mode="r")
+        table = pa.ipc.open_file(pa.memory_map(str(base.with_suffix(".arrow")))).read_all()
+        self._places, self._texts = table["place"], table["text"]
+        if not len(self):
             raise InputError(f"{captions} has no {style} caption to use ({self.told()}); expected some")
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._rows)
 
     def find(self, shard: str, names: Sequence[str]) -> str | None:
         """The caption of an item; names: what its key may be, the likeliest first."""
         for name in names:
             place = _place(shard, name, self._by_shard)
             wanted = np.uint64(_hash(place))
-            number = int(np.searchsorted(self._entries["hash"], wanted))
-            if number < len(self._entries) and self._entries["hash"][number] == wanted:
-                row = int(self._entries["row"][number])
-                if self._table["place"][row].as_py() == place:
-                    return str(self._table["text"][row].as_py())
+            number = int(np.searchsorted(self._hashes, wanted))
+            if number < len(self) and self._hashes[number] == wanted:
+                row = int(self._rows[number])
+                if self._places[row].as_py() == place:
+                    return str(self._texts[row].as_py())
         return None
 
     def usable(self, shards: Collection[str] | None = None) -> int:
@@ -90,7 +91,7 @@ class CaptionSidecars:
 
     def example(self) -> str:
         """The shard and key of one caption, for messages."""
-        place = str(self._table["place"][0].as_py()).split("\0")
+        place = str(self._places[0].as_py()).split("\0")
         return f"key {place[-1]!r}" + (f" of shard {place[0]!r}" if self._by_shard else "")
 
     def _sums(self, shards: Collection[str] | None) -> Counter[str]:
@@ -173,9 +174,11 @@ def _build(paths: Sequence[str], style: str, base: Path, *, by_shard: bool, reje
             places = [_place(shard_stem(shard), key, by_shard) for shard, key in zip(shards, keys, strict=True)]
             out.write_table(pa.table({"place": places, "text": kept[style].cast(pa.large_string())}, schema=schema))
             hashes.append(np.fromiter(map(_hash, places), np.uint64, len(places)))
-    entries = _sorted(np.concatenate(hashes) if hashes else np.empty(0, np.uint64))
-    _check_unique(entries["hash"], base)
-    np.save(base.with_suffix(".npy"), entries)
+    every = np.concatenate([np.empty(0, np.uint64), *hashes])
+    order = np.argsort(every, kind="stable").astype(np.uint32)
+    _check_unique(every[order])
+    np.save(base.with_suffix(".hashes.npy"), every[order])
+    np.save(base.with_suffix(".rows.npy"), order)
     base.with_suffix(".json").write_text(json.dumps(counts), encoding="utf-8")
 
 
@@ -213,14 +216,7 @@ def _hash(place: str) -> int:
     return int.from_bytes(hashlib.blake2b(place.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def _sorted(hashes: NDArray[np.uint64]) -> NDArray[np.void]:
-    order = np.argsort(hashes, kind="stable")
-    entries = np.empty(len(hashes), _ENTRY)
-    entries["hash"], entries["row"] = hashes[order], order
-    return entries
-
-
-def _check_unique(hashes: NDArray[np.uint64], base: Path) -> None:
+def _check_unique(hashes: NDArray[np.uint64]) -> None:
     """A hash of 64 bits is the same for two keys of 100 million once in 4,000 data sets: then say so, too."""
     twice = int((hashes[1:] == hashes[:-1]).sum())
     if twice:
