@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from textlens.errors import InputError
 from textlens.prompting.caption_merging import descriptive_caption, short_caption
@@ -143,3 +147,19 @@ def test_odd_captions_are_no_error(text):
             assert short_caption(captions).text
         except InputError:
             assert len(tidy(text).split()) < 2
+
+
+def test_the_order_of_sets_decides_nothing():
+    code = f"from textlens.prompting.caption_merging import *; print(descriptive_caption({DOG}), short_caption({DOG}))"
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    ]
+    assert "large brown dog" in runs[0]
+    assert len(set(runs)) == 1
