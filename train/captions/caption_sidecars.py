@@ -1,7 +1,7 @@
 """Captions beside a data set: parquet files that name each item by shard and key, and hold a text for each style.
 
-Columns: `shard`, `key`, `original` (list of texts), a text for each style (null where there is none), and for each of
-them `keep_STYLE` (false: a check rejected it) and `reasons_STYLE`. `textlens recaption` and
+Columns: `shard` (null where there are none), `key`, `original` (list of texts), a text for each style (null where there
+is none), and for each of them `keep_STYLE` (false: a check rejected it) and `reasons_STYLE`. `textlens recaption` and
 `train.captions.caption_targets` write them; the images and captions of the data set stay as they are.
 
 The usable texts of one style are copied once into an Arrow file of the cache folder, which is memory-mapped, with the
@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,9 +30,10 @@ from ...cache import cache_folder
 from ...errors import InputError
 from ..data.patterns import local_files
 
-RESERVED = ("shard", "key", "image_sha256", "original", "error")  # columns that are no style
-_VERSION = 2
+RESERVED = ("shard", "key", "image_sha256", "original", "original_error", "error")  # columns that are no style
+_VERSION = 3
 _ROWS = 1 << 16  # read at once
+_ROW = re.compile(r".*: row (\d+)")  # key of an item without a name: "parquet:data/*.parquet: row 17"
 
 
 def shard_stem(path: str) -> str:
@@ -171,7 +173,7 @@ def _build(paths: Sequence[str], style: str, base: Path, *, by_shard: bool, reje
         for table in _tables(paths, style):
             kept = _usable(table, style, counts, rejected)
             shards, keys = kept["shard"].to_pylist(), kept["key"].to_pylist()
-            places = [_place(shard_stem(shard), key, by_shard) for shard, key in zip(shards, keys, strict=True)]
+            places = [_place(shard_stem(shard or ""), key, by_shard) for shard, key in zip(shards, keys, strict=True)]
             out.write_table(pa.table({"place": places, "text": kept[style].cast(pa.large_string())}, schema=schema))
             hashes.append(np.fromiter(map(_hash, places), np.uint64, len(places)))
     every = np.concatenate([np.empty(0, np.uint64), *hashes])
@@ -198,7 +200,7 @@ def _tables(paths: Sequence[str], style: str) -> Iterator[pa.Table]:
 def _usable(table: pa.Table, style: str, counts: dict[str, Counter[str]], rejected: bool) -> pa.Table:
     """The rows with a caption to use; adds to the counts of each shard."""
     text = table[style].cast(pa.string())
-    there = pc.and_(pc.and_(table["shard"].is_valid(), table["key"].is_valid()), text.is_valid())
+    there = pc.and_(table["key"].is_valid(), text.is_valid())
     there = pc.and_(there, pc.not_equal(pc.fill_null(pc.utf8_trim_whitespace(text), ""), ""))
     keep = f"keep_{style}"
     kept = pc.fill_null(table[keep], False) if keep in table.column_names and not rejected else there
@@ -209,7 +211,11 @@ def _usable(table: pa.Table, style: str, counts: dict[str, Counter[str]], reject
 
 
 def _place(shard: str, key: str, by_shard: bool) -> str:
-    return f"{shard}\0{key}" if by_shard else key
+    """What tells an item from all others of the data. Rows are told by their number, however the source is spelt."""
+    if by_shard:
+        return f"{shard}\0{key}"
+    row = _ROW.fullmatch(key)
+    return f"row {row[1]}" if row else key
 
 
 def _hash(place: str) -> int:

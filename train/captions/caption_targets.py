@@ -56,8 +56,8 @@ def target_row(items: Items, position: int, max_words: int) -> dict[str, Any]:
     try:
         item = items.named(position)
     except UnreadableItemError as error:
-        return {"shard": "", "key": None, "error": str(error)}
-    row: dict[str, Any] = {"shard": item.shard, "key": item.names[0], "error": None}
+        return {"shard": None, "key": None, "error": str(error)}
+    row: dict[str, Any] = {"shard": item.shard or None, "key": item.names[0], "error": None}
     try:
         captions = items.read(position, image=False).captions()
         if len(captions) < 2:

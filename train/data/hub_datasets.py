@@ -73,7 +73,7 @@ class DatasetItems(Items):
     def _names(self, path: str | None, position: int) -> tuple[str, ...]:
         """Of an image: its path from the folder of the data's files, or as it is; of any other row its number."""
         if not path:
-            return (str(position),)
+            return (f"{self.name}: row {position}",)
         inside = path.removeprefix(os.path.abspath(self._folder) + os.sep) if self._folder else path
         return tuple(dict.fromkeys((inside, path, self._found(path))))
 

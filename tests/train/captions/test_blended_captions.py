@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from accelerate import Accelerator
 from textlens.errors import InputError
@@ -14,7 +16,7 @@ from textlens.train.data.files import FileSource
 from textlens.train.engine.batches import batches
 from textlens.train.engine.recipe import LoopConfig
 
-from .captioned_data import ITEMS, SHARDS, STYLES, own_captions, synthetic_rows, write_folder, write_synthetic
+from .captioned_data import ITEMS, SHARDS, STYLES, own_captions, picture, synthetic_rows, write_folder, write_synthetic
 
 TOTAL = SHARDS * ITEMS
 
@@ -121,7 +123,7 @@ def test_images_of_a_folder_are_named_by_path(tmp_path):
     spec = write_folder(tmp_path / "photos")
     rows = synthetic_rows(0)
     named = [f"{key:02d}.png" if key % 2 else str(tmp_path / "photos" / f"{key:02d}.png") for key in range(ITEMS)]
-    rows = [row | {"key": name, "shard": "photos"} for row, name in zip(rows, named, strict=True)]
+    rows = [row | {"key": name, "shard": None} for row, name in zip(rows, named, strict=True)]
     write_captions(tmp_path / "folder" / "photos.parquet", rows, STYLES)
     source = opened(spec, str(tmp_path / "folder"), share=1.0, text="text")
     for row in range(ITEMS):
@@ -130,6 +132,21 @@ def test_images_of_a_folder_are_named_by_path(tmp_path):
         assert sample.image.size == (32, 32)
     assert source.notes == (f"20 of 20 items have a descriptive caption in {tmp_path / 'folder'}",)
     assert set(source.captions()) == {text for n in range(ITEMS) for text in (*own_captions(n), f"descriptive {n}")}
+
+
+def test_rows_without_names_are_told_by_their_number(tmp_path):
+    images = [{"bytes": picture(number), "path": None} for number in range(ITEMS)]
+    table = pa.table({"image": images, "text": [own_captions(number) for number in range(ITEMS)]})
+    pq.write_table(table, tmp_path / "data.parquet")
+    rows = [
+        row | {"shard": None, "key": f"parquet:elsewhere.parquet: row {key}"}
+        for key, row in enumerate(synthetic_rows(0))
+    ]
+    write_captions(tmp_path / "rows" / "part-00000.parquet", rows, STYLES)
+    source = opened(f"parquet:{tmp_path}/data.parquet", str(tmp_path / "rows"), share=1.0, text="text")
+    assert [source.read(row, row, 0, image=False).text for row in range(ITEMS)] == [
+        f"descriptive {n}" for n in range(ITEMS)
+    ]
 
 
 def test_captions_are_all_that_training_may_show(spec, synthetic):
@@ -215,10 +232,18 @@ def test_damaged_and_doubled_files(spec, synthetic, tmp_path):
         opened(spec, synthetic)
 
 
-def test_files_of_something_else(spec, tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def test_columns_of_textlens_recaption_are_no_styles(tmp_path, spec):
+    rows = [
+        row | {"original_error": None, "cut_off_short": False, "similarity_short": 0.5} for row in synthetic_rows(0)
+    ]
+    (tmp_path / "recaptioned").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "recaptioned" / "s-0.parquet")
+    with pytest.raises(InputError, match="its styles are short, descriptive: set"):
+        opened(spec, str(tmp_path / "recaptioned"), style="long")
+    assert opened(spec, str(tmp_path / "recaptioned"), share=1.0).read(3, 0, 0, image=False).text == "descriptive 3"
 
+
+def test_files_of_something_else(spec, tmp_path):
     pq.write_table(pa.table({"url": ["a"], "caption": ["b"]}), tmp_path / "x.parquet")
     with pytest.raises(InputError, match="no column shard and key, but url, caption"):
         opened(spec, str(tmp_path / "x.parquet"))
