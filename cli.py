@@ -455,7 +455,7 @@ def compare(
 @app.command()
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="coca, decap, dediffusion, autoencoder, text-to-image, or a plug-in's.")
+        str, typer.Argument(help="captioner, coca, decap, dediffusion, autoencoder, text-to-image, …, or a plug-in's.")
     ],
     config: Annotated[Path, typer.Option(help="Settings file, such as configs/coca-small.yaml; FILE#NAME: a variant.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics.jsonl and the finished model.")],

@@ -57,9 +57,9 @@ def push_folder(folder: Path, repo_id: str, *, private: bool | None = None) -> s
         ) from error
 
 
-def save_config(config: Any, folder: Path) -> None:
-    """Write a dataclass as config.json, atomically."""
-    write_text(json.dumps(asdict(config), indent=1) + "\n", folder / CONFIG_NAME)
+def save_config(config: Any, folder: Path, name: str = CONFIG_NAME) -> None:
+    """Write a dataclass as config.json, or a file of another name, atomically."""
+    write_text(json.dumps(asdict(config), indent=1) + "\n", folder / name)
 
 
 def read_config(config_class: type[Config], folder: Path, kind: str, name: str = CONFIG_NAME) -> Config:

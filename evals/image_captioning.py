@@ -3,7 +3,9 @@
     python -m textlens.evals.image_captioning "webdataset:test-*.tar" --encoder coca --encoder decap@vd --clip FOLDER
 
 Caption metrics by the COCO protocol; content words and nouns against the union of the photograph's human captions;
-how often a photograph is found by its words alone, by a CLIP and by BM25 over the human captions. The human row is one
+similarity of photograph and words to a CLIP; how often a photograph is found by its words alone, by that CLIP and by
+BM25 over the human captions; mean length in words. --merged adds the short and the descriptive caption that rules make
+of all the human captions (`prompting/caption_merging.py`), a ceiling for words of their length. The human row is one
 caption, drawn by seed, against the others; all else is scored against all, with --same-references against those too.
 """
 
@@ -26,6 +28,7 @@ from ..metrics.caption_metrics import best_constant, caption_scores
 from ..metrics.retrieval import own_recall
 from ..metrics.standard_errors import mean_and_error
 from ..metrics.word_overlap import overlap
+from ..prompting.caption_merging import descriptive_caption, short_caption
 from ..prompting.faithfulness.content_words import caption_words, joined_words
 from ..train.data.base import Sample
 from ..train.data.pixels import image_of
@@ -36,12 +39,13 @@ from .encoder_variants import load_variants
 from .photos import ImageOption, JsonOption, LimitOption, SeedOption, SourceArgument, TextOption, load_photos_of
 
 HUMAN, OTHER, CONSTANT = "human", "floor: another photo's caption", "floor: best constant caption"
+MERGED = {"ceiling: merged, short": short_caption, "ceiling: merged, descriptive": descriptive_caption}
 _TRIED = 100  # captions tried as a constant, on as many photographs
 _COLUMNS = {
     "BLEU-4": "bleu_4", "METEOR": "meteor", "CIDEr-D": "cider_d", "±": "cider_d_stderr",
     "content P": "content_precision", "R": "content_recall", "F1": "content_f1",
     "nouns P": "noun_precision", "R ": "noun_recall", "F1 ": "noun_f1",
-    "CLIP R@1": "clip_r1", "R@5": "clip_r5", "R@10": "clip_r10",
+    "CLIP sim.": "clip_similarity", "CLIP R@1": "clip_r1", "R@5": "clip_r5", "R@10": "clip_r10",
     "BM25 R@1": "bm25_r1", "R@5 ": "bm25_r5", "R@10 ": "bm25_r10",
     "words": "words", "distinct": "distinct",
 }  # fmt: skip
@@ -105,10 +109,12 @@ def figures(written: Written, *, meteor: bool = True, java: bool | None = None) 
     }
 
 
-def clip_recalls(clip: Clip, images: Tensor, texts: Sequence[str]) -> dict[str, float]:
-    """How often photograph i is the nearest to text i. images: (N, D) embeddings of `clip`."""
+def clip_figures(clip: Clip, images: Tensor, texts: Sequence[str]) -> dict[str, float]:
+    """Mean cosine of text i and photograph i, x 100 (as Betker et al. 2023 score captions), and how often photograph i
+    is the nearest to text i. images: (N, D) embeddings of `clip`."""
     similarity = clip.embed_texts(texts) @ images.T  # (N, N)
-    return {f"clip_r{k}": value for k, value in own_recall(similarity).items()}
+    recalls = {f"clip_r{k}": value for k, value in own_recall(similarity).items()}
+    return {"clip_similarity": 100 * float(similarity.diagonal().mean())} | recalls
 
 
 def evaluate(
@@ -119,17 +125,22 @@ def evaluate(
     seed: int = 0,
     same_references: bool = False,
     meteor: bool = True,
+    merged: bool = False,
 ) -> dict[str, dict[str, float]]:
-    """Row -> figures; words: encoder -> one text for each sample. clip: for its recalls; it needs a text tower."""
+    """Row -> figures; words: encoder -> one text for each sample. clip: for its figures; it needs a text tower. merged:
+    with rows of captions merged by rule."""
     captions = [sample.texts for sample in samples]
     rows = human_and_floors(captions, seed, same_references=same_references)
     references = rows[OTHER].references
+    if merged:
+        made_of = {name: [merge(own).text for own in captions] for name, merge in MERGED.items()}
+        rows |= {name: Written(texts, references) for name, texts in made_of.items()}
     rows = {name: Written(texts, references) for name, texts in words.items()} | rows
     made = {name: figures(row, meteor=meteor) for name, row in rows.items()}
     if clip:
         images = image_embeddings(clip, samples)
         for name, row in rows.items():
-            made[name] |= clip_recalls(clip, images, row.texts)
+            made[name] |= clip_figures(clip, images, row.texts)
     return made
 
 
@@ -149,6 +160,7 @@ def main(
     limit: LimitOption = None,
     seed: SeedOption = 0,
     same_references: Annotated[bool, typer.Option(help="Score all against the captions that the human left.")] = False,
+    merged: Annotated[bool, typer.Option("--merged", help="Rows of the human captions, merged by rule.")] = False,
     meteor: Annotated[bool, typer.Option(help="It takes some seconds a row.")] = True,
     cache: Annotated[Path | None, typer.Option(help="Folder of the words written so far.")] = None,
     as_json: JsonOption = False,
@@ -158,7 +170,8 @@ def main(
     encoders = load_variants(encoder or [])
     words = describe_all(len(samples), lambda i: image_of(samples[i]), encoders, cache)
     loaded = Clip.from_pretrained(clip) if clip else None
-    rows = evaluate(samples, words, clip=loaded, seed=seed, same_references=same_references, meteor=meteor)
+    settings = {"same_references": same_references, "meteor": meteor, "merged": merged}
+    rows = evaluate(samples, words, clip=loaded, seed=seed, **settings)
     result: dict[str, Any] = {"photos": len(samples), "seed": seed, "same_references": same_references, "rows": rows}
     if as_json:
         typer.echo(json.dumps(result))

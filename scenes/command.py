@@ -12,7 +12,7 @@ from ..progress import progress_bar
 
 def scenes(
     number: Annotated[int, typer.Argument(min=1, help="How many scenes.")],
-    out: Annotated[Path, typer.Option(help="Folder for the PNG files, scenes.jsonl and questions.jsonl.")],
+    out: Annotated[Path, typer.Option(help="Folder for PNG files, scenes.jsonl, questions.jsonl, metadata.jsonl.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     seed: Annotated[int, typer.Option(help="Another seed gives other scenes of the same split.")] = 0,
     size: Annotated[int, typer.Option(min=8, max=4096, help="Pixels per side.")] = 64,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,9 @@ def record(scene: Scene, image: str, split: str = "test", seed: int = 0, index: 
 def write_scenes(
     number: int, out: Path, split: str = "test", seed: int = 0, size: int = 64
 ) -> Iterator[dict[str, Any]]:
-    """Write `number` PNG files, `scenes.jsonl`, and `questions.jsonl` with a question a line, into the folder `out`;
-    yields each record once it is written."""
+    """Write `number` PNG files, `scenes.jsonl`, `questions.jsonl` with a question a line, and `metadata.jsonl`, with
+    which the folder is an image folder whose columns are the styles of captions, into the folder `out`; yields each
+    record once it is written."""
     from PIL import Image
 
     check_split(split)
@@ -46,13 +48,17 @@ def write_scenes(
         raise InputError(f"{number} scenes of {size} px were asked for: expected at least 1 of at least 1 px")
     out.mkdir(parents=True, exist_ok=True)
     digits = max(5, len(str(number - 1)))
-    files = (out / "scenes.jsonl", out / "questions.jsonl")
-    with files[0].open("w", encoding="utf-8") as lines, files[1].open("w", encoding="utf-8") as asked:
+    with ExitStack() as files:
+        lines, asked, columns = (
+            files.enter_context((out / f"{name}.jsonl").open("w", encoding="utf-8"))
+            for name in ("scenes", "questions", "metadata")
+        )
         for index in range(number):
             scene = scene_at(index, split, seed)
             row = record(scene, f"{index:0{digits}d}.png", split, seed, index)
             Image.fromarray(render(scene, size)).save(out / row["image"])
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            columns.write(json.dumps({"file_name": row["image"], **row["captions"]}, ensure_ascii=False) + "\n")
             for turn, question in enumerate(row["questions"]):
                 own = {"question_id": f"{index}-{turn}", "image": row["image"], **question}
                 asked.write(json.dumps({**own, "caption": row["captions"]["descriptive"]}, ensure_ascii=False) + "\n")

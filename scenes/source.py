@@ -42,10 +42,13 @@ class SceneData:
     # N consecutive samples show one scene, all but the first slightly varied: hard negatives
     near_duplicates: Number = 1
     held_out_objects: Objects = MAX_OBJECTS  # at most, in held-out scenes
+    held_out_style: str = "descriptive"  # of their captions
 
     def __post_init__(self) -> None:
         if set(self.styles) - set(STYLES) or sum(self.styles.values()) <= 0:
             raise InputError(f"styles is {dict(self.styles)}; expected positive weights of {', '.join(STYLES)}")
+        if self.held_out_style not in STYLES:
+            raise InputError(f"held_out_style is {self.held_out_style!r}; expected one of {', '.join(STYLES)}")
         if self.number and self.near_duplicates > 1:
             raise InputError(
                 f"near_duplicates is {self.near_duplicates} with {self.number} scenes; expected number 0: fresh scenes"
@@ -89,9 +92,10 @@ class SceneSource(DataSource):
         return scene_at(row, num_objects=int(self._objects[row]))
 
     def held_out(self, number: int) -> list[Sample]:
-        """Scenes of the split "val" with descriptive captions."""
+        """Scenes of the split "val" with captions of `held_out_style`."""
+        style = self.data.held_out_style
         return [
-            self._sample(f"held-out scene {row}", row, scene, captions(scene, "descriptive", sample_rng(0, row)))
+            self._sample(f"held-out scene {row}", row, scene, captions(scene, style, sample_rng(0, row)))
             for row, scene in enumerate(map(self.held_out_scene, range(number)))
         ]
 

@@ -103,4 +103,5 @@ def test_sdist_builds_a_wheel_with_the_weights_and_without_tests(tmp_path):
     }
     assert {f"textlens/{path.relative_to(source)}" for path in data} <= names
     assert {"textlens/cli.py", "textlens/py.typed", "textlens/weights/scenes/coca/open_clip_model.safetensors"} <= names
+    assert "textlens/prompting/caption_lexicon.toml" in names
     assert not [name for name in names if name.startswith(("tests", "textlens/tests", "textlens/benchmarks", "runs"))]

@@ -9,6 +9,7 @@ on some of them alone, so that the captioner has one voice while the text tower 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ..encoders.clip.clip import Clip, put_part
-from ..encoders.clip.open_clip_files import preprocess_of
+from ..encoders.clip.open_clip_files import build_model, preprocess_of
 from ..encoders.clip.timm_tokens import TimmTokens
 from ..encoders.coca.captioner import CocaCaptioner
 from ..errors import InputError
@@ -54,6 +55,7 @@ class CocaConfig:
     # None learns one from the source's captions where that name is "local"
     tokenizer: str | None = None
     start: str | None = None  # folder of a trained model, or open_clip's "model/tag"
+    context_length: Count | None = None  # tokens of a text, where a trained model is to read and write longer ones
     # folder of a trained CLIP with a timm image tower, which a new model of the same tower shares, frozen
     image_tower: str | None = None
     views: Count = 1  # of an image by that tower, augmented but for the first; their features are kept on disk
@@ -73,6 +75,8 @@ class CocaConfig:
         if (self.model is None) == (self.start is None):
             got = "neither" if self.model is None else "both"
             raise InputError(f"got {got} of model and start; expected one: a new model, or a trained one to go on from")
+        if self.model is not None and self.context_length is not None:
+            raise InputError("got model and context_length; expected that of a new model in its text_cfg")
 
 
 class CocaObjective(nn.Module):
@@ -108,15 +112,15 @@ class CocaRecipe(Recipe):
     """Images and captions -> an open_clip CoCa."""
 
     name = "coca"
-    config_class = CocaConfig
+    config_class: type[Any] = CocaConfig
     source: DataSource
 
     def __init__(self, config: CocaConfig, cache: Path) -> None:
-        self.config = config
+        self.config = self._settings = config
         self.source = config.data.open()
         tower = Clip.from_pretrained(config.image_tower) if config.image_tower is not None else None
         self.clip = (
-            Clip.from_pretrained(config.start)
+            with_context(Clip.from_pretrained(config.start), config.context_length)
             if config.start is not None
             else new_clip(
                 config.model or {},
@@ -145,13 +149,19 @@ class CocaRecipe(Recipe):
             put_part(self.clip.model, place, other)
             self.clip.model.get_submodule(place).requires_grad_(False)
             self.clip.weights_from[place] = str(Path(other.name).resolve())
-        return ImageFeatures(self.source, self.clip, grid_features(tower.trunk, tower.grid), self.config.views, folder)
+        return self._tower_features(folder)
+
+    def _tower_features(self, folder: Path) -> ImageFeatures:
+        """Of the frozen trunk of a timm tower, of every image."""
+        tower: Any = self.clip.model.visual
+        frozen = grid_features(tower.trunk, tower.grid)
+        return ImageFeatures(self.source, self.clip, frozen, self._settings.views, folder)
 
     def _new_classifier(self) -> nn.Module | None:
-        if not self.config.word_weight:
+        if not self._settings.word_weight:
             return None
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.loop.seed)
+            torch.manual_seed(self._settings.loop.seed)
             return nn.Linear(self.clip.embed_dim, self.clip.model_cfg["text_cfg"]["vocab_size"])
 
     def batch(self, indices: Sequence[int], seed: int) -> dict[str, Tensor]:
@@ -168,12 +178,13 @@ class CocaRecipe(Recipe):
     def _pixels(self, samples: Sequence[Sample], indices: Sequence[int], seed: int) -> Tensor:
         if self._features is None:
             return augmented_pixels(self.clip, self.source, samples, indices, seed)
-        views = sample_integers(self.config.views, seed, indices, stream=_VIEW)
+        views = sample_integers(self._settings.views, seed, indices, stream=_VIEW)
         return self._features([sample.row for sample in samples], views.tolist())
 
     def _is_captioned(self, sample: Sample, index: int, seed: int) -> bool:
-        wanted = not self.config.captioned or not sample.style or sample.style in self.config.captioned
-        share = self.config.captioned_share
+        settings = self._settings
+        wanted = not settings.captioned or not sample.style or sample.style in settings.captioned
+        share = settings.captioned_share
         return wanted and (share == 1 or sample_rng(seed, index, _CAPTIONED).random() < share)
 
     @torch.no_grad()
@@ -220,7 +231,7 @@ class CocaRecipe(Recipe):
         """Losses of one part of a batch, from the outputs of `CocaObjective` and what `share` says of the whole."""
         labels = batch["text"][batch["captioned"], 1 : logits.shape[1] + 1]
         weight = labels.ne(self.pad_id).float()
-        smoothing = self.config.label_smoothing
+        smoothing = self._settings.label_smoothing
         per_token = F.cross_entropy(
             logits.float().flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=smoothing
         ).view_as(weight)
@@ -230,7 +241,7 @@ class CocaRecipe(Recipe):
         }
         if word_logits is not None and rarity is not None:
             losses["word"] = words_loss(word_logits, batch["text"], rarity, self._special_ids)
-        total = sum(getattr(self.config, f"{name}_weight") * loss for name, loss in losses.items())
+        total = sum(getattr(self._settings, f"{name}_weight") * loss for name, loss in losses.items())
         right = (logits.argmax(-1).eq(labels) * weight).sum() / tokens
         return {"loss": total, **{name: loss.detach() for name, loss in losses.items()}, "token_accuracy": right}
 
@@ -242,7 +253,7 @@ class CocaRecipe(Recipe):
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """On held-out samples: the losses, recall at 1, 5 and 10 both ways (all captions), and scores of the captions
         that the model writes."""
-        samples = self.source.held_out(self.config.validation_images)
+        samples = self.source.held_out(self._settings.validation_images)
         if not samples:
             return {}
         captioner = CocaCaptioner(self.clip)
@@ -262,7 +273,10 @@ class CocaRecipe(Recipe):
             "token_accuracy": float(sums[1] / sums[2]),
         }
         every = self.clip.embed_texts([text for sample in samples for text in sample.texts])
-        return figures | retrieval_figures(image, every, samples) | text_figures(self.source, written, samples)
+        return figures | retrieval_figures(image, every, samples) | self._text_figures(written, samples)
+
+    def _text_figures(self, written: Sequence[str], samples: Sequence[Sample]) -> dict[str, float]:
+        return text_figures(self.source, written, samples)
 
     def _caption_figures(self, text: Tensor, logits: Tensor) -> Tensor:
         """Texts (B, L) and logits (B, l, V) -> (3,): sums of cross-entropy and right tokens, and their number."""
@@ -274,6 +288,27 @@ class CocaRecipe(Recipe):
     def save(self, folder: Path) -> None:
         """An open_clip folder, in bf16."""
         self.clip.save_pretrained(folder, dtype=torch.bfloat16)
+
+
+def with_context(clip: Clip, length: int | None) -> Clip:
+    """The same CoCa with texts of up to `length` tokens; the positions that it did not have begin as its last one."""
+    if length is None or length == clip.context_length:
+        return clip
+    if length < clip.context_length or clip.model_cfg["text_cfg"].get("embed_cls"):
+        raise InputError(
+            f"context_length is {length}, but {clip.name} was trained with {clip.context_length}"
+            f"{' and a class token behind them' if length > clip.context_length else ''}; leave it out"
+        )
+    longer = {name: {**clip.model_cfg[name], "context_length": length} for name in ("text_cfg", "multimodal_cfg")}
+    config = clip.model_cfg | longer
+    model = build_model(config, asdict(preprocess_of(clip.model)))
+    weights = clip.model.state_dict()
+    known = weights["text.positional_embedding"]  # (L, W)
+    more = known[-1:].expand(length - len(known), -1)
+    model.load_state_dict(weights | {"text.positional_embedding": torch.cat([known, more])})
+    tokenizer = copy(clip.tokenizer)
+    tokenizer.context_length = length
+    return Clip(model, tokenizer, config, name=clip.name, weights_from=clip.weights_from)
 
 
 def add_dropout(coca: Any, share: float) -> None:

@@ -10,6 +10,8 @@ from torch import Tensor
 from ..encoders.clip.clip import Clip
 from ..metrics.caption_metrics import caption_scores
 from ..metrics.retrieval import image_text_recall
+from ..metrics.word_overlap import overlap
+from ..prompting.faithfulness.content_words import caption_words, joined_words
 from .data.base import DataSource, Sample
 from .data.pixels import image_of
 
@@ -24,6 +26,15 @@ def text_figures(source: DataSource, texts: Sequence[str], samples: Sequence[Sam
     for evaluator in source.evaluators:
         figures |= evaluator.score_texts(texts, samples)
     return figures
+
+
+def word_figures(texts: Sequence[str], samples: Sequence[Sample]) -> dict[str, float]:
+    """One text for each sample: precision and recall of its content words against all captions, in percent, and its
+    mean length in words."""
+    words = [caption_words(text).content for text in texts]
+    found = overlap(words, [joined_words(sample.texts).content for sample in samples])
+    length = sum(len(text.split()) for text in texts) / max(1, len(texts))
+    return {"content_precision": found.precision, "content_recall": found.recall, "words": length}
 
 
 def image_embeddings(clip: Clip, samples: Sequence[Sample], batch_size: int = 64) -> Tensor:

@@ -12,6 +12,7 @@ from .engine.run import run_file
 
 _OWN = {
     "autoencoder": "textlens.train.text_to_image.autoencoder:AutoencoderRecipe",
+    "captioner": "textlens.train.captions.captioner_training:CaptionerRecipe",
     "clip": "textlens.train.clip_training:ClipRecipe",
     "coca": "textlens.train.coca:CocaRecipe",
     "decap": "textlens.train.decap:DecapRecipe",

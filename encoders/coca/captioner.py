@@ -23,10 +23,11 @@ UNSURE = "the captioner is unsure: this image may be unlike those that it was tr
 
 @dataclass(frozen=True)
 class CaptionerSettings:
-    """How the captions of a trained CoCa are decoded, see `CocaCaptioner`."""
+    """How the captions of a trained CoCa are decoded, see `CocaCaptioner`; and what they are."""
 
     num_beams: int = 1
     note_below: float | None = None
+    style: str | None = None
 
 
 class CocaCaptioner:
@@ -34,7 +35,8 @@ class CocaCaptioner:
 
     max_tokens: new tokens at most, end token included; by default the context length less the start token.
     min_tokens: words before a caption may end. num_beams: 1 is greedy, more is beam search. note_below: captions of a
-    lower "confidence", the mean log probability of a token, get a note; None for no notes.
+    lower "confidence", the mean log probability of a token, get a note; None for no notes. style: of the captions that
+    it was trained to write ("short", "descriptive"); None where it has none.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class CocaCaptioner:
         num_beams: int = 1,
         batch_size: int = 32,
         note_below: float | None = None,
+        style: str | None = None,
         spec: str = "coca",
     ) -> None:
         check_cacheable(clip.model)
@@ -61,7 +64,7 @@ class CocaCaptioner:
         ends = (clip.eos_id,) if clip.pad_id in (None, clip.eos_id) else (clip.eos_id, clip.pad_id)
         self.search = Search(clip.bos_id, ends, max_tokens, min_tokens, num_beams)
         self.clip, self.batch_size, self.spec = clip, batch_size, spec
-        self.note_below = note_below
+        self.note_below, self.style = note_below, style
 
     @classmethod
     def from_pretrained(

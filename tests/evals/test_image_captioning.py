@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import textlens
 import typer
+from textlens.encoders.clip.clip import Clip
 from textlens.errors import InputError
 from textlens.evals import clip_retrieval, image_captioning
 from textlens.evals.encoder_variants import load_variants
-from textlens.evals.image_captioning import CONSTANT, HUMAN, OTHER, figures, human_and_floors
+from textlens.evals.image_captioning import CONSTANT, HUMAN, OTHER, clip_figures, figures, human_and_floors
 from textlens.evals.photos import load_photos_of
 from typer.testing import CliRunner
 
@@ -104,7 +105,24 @@ def test_the_command(source, tmp_path):
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
     human = made["rows"][HUMAN]
     assert cells[:2] == [f"{human['bleu_4']:.1f}", f"{human['cider_d']:.1f}"]
-    assert {"clip_r1", "clip_r10"} <= human.keys()
+    assert {"clip_r1", "clip_r10", "content_precision", "noun_recall", "words"} <= human.keys()
+    assert 0 < human["clip_similarity"] < 100
+
+
+def test_merged_captions_tell_more_than_any_one(source):
+    made = json.loads(run(image_captioning.main, source, "--merged", "--no-meteor", "--json"))["rows"]
+    long, short = made["ceiling: merged, descriptive"], made["ceiling: merged, short"]
+    assert long["content_recall"] > made[HUMAN]["content_recall"]
+    assert long["content_precision"] == short["content_precision"] == 100
+    assert long["words"] > short["words"]
+
+
+def test_similarity_is_of_each_photograph_and_its_own_text(source):
+    clip, samples = Clip.from_pretrained(CLIP), load_photos_of(source)
+    images = clip.embed_images([sample.image for sample in samples])
+    texts = [sample.texts[0] for sample in samples]
+    own = (clip.embed_texts(texts) * images).sum(1).mean()
+    assert clip_figures(clip, images, texts)["clip_similarity"] == pytest.approx(100 * float(own), rel=1e-5)
 
 
 def test_retrieval_finds_all_among_few(source):

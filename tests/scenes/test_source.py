@@ -12,6 +12,7 @@ from textlens.scenes.captions import captions
 from textlens.scenes.facts import facts_of, parse_facts
 from textlens.scenes.rendering import render
 from textlens.scenes.scene import held_out, scene_at
+from textlens.scenes.scene_files import write_scenes
 from textlens.scenes.source import SceneData, SceneSource
 from textlens.train.data.base import Sample, data_settings
 from textlens.train.engine.randomness import sample_rng
@@ -165,3 +166,32 @@ def test_bad_settings_name_the_key(changes: dict[str, Any], message: str) -> Non
 
 def test_one_scene_alone_goes_with_any_curriculum() -> None:
     assert source(number=1, curriculum={1: 100}).row(5, 0) == 0
+
+
+def test_styles_are_drawn_by_sample_and_anew_in_each_epoch():
+    source = SceneData(styles={"web": 0.1, "descriptive": 0.9}, number=50).open(image_size=32)
+    drawn = [source.sample(index, 4, image=False) for index in range(2000)]
+    assert drawn[100:110] == [source.sample(index, 4, image=False) for index in range(100, 110)]
+    web = sum(sample.style == "web" for sample in drawn)
+    assert abs(web - 200) <= 4 * (2000 * 0.1 * 0.9) ** 0.5
+    of_scene = [sample.style for sample in drawn if sample.row == 7]
+    assert len(of_scene) == 40
+    assert len(set(of_scene)) == 2
+
+
+def test_held_out_captions_have_the_style_that_was_asked_for():
+    short = SceneData(held_out_style="short").open(image_size=32).held_out(5)
+    long = SceneData().open(image_size=32).held_out(5)
+    assert all(len(one.text) < len(other.text) for one, other in zip(short, long, strict=True))
+    with pytest.raises(InputError, match="held_out_style is 'poem'; expected one of short"):
+        SceneData(held_out_style="poem")
+
+
+def test_written_scenes_are_an_image_folder_with_a_column_for_each_style(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    records = list(write_scenes(8, tmp_path / "scenes", "train"))
+    for style in ("web", "descriptive"):
+        data = data_settings({"source": f"imagefolder:{tmp_path / 'scenes'}", "text": style, "held_out_share": 0.0})
+        samples = [data.open().read(row, row, 0) for row in range(8)]
+        assert [sample.text for sample in samples] == [record["captions"][style] for record in records]
+    assert samples[0].image.size == (64, 64)

@@ -218,7 +218,7 @@ def test_settings_file_names_what_is_wrong(tmp_path):
         path.write_text(f"{good}data: {data}")
         with pytest.raises(InputError, match=f"config.yaml: data: .*{message}"):
             run_recipe("coca", path, tmp_path / "run")
-    with pytest.raises(InputError, match="expected one of autoencoder, clip, coca, "):
+    with pytest.raises(InputError, match="expected one of autoencoder, captioner, clip, coca, "):
         run_recipe("cocoa", path, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -61,6 +61,7 @@ class DataSource(ABC):
     max_bad: float = 0.01  # share of the items that may be unreadable
     crop_scale: tuple[float, float] | None = None  # area of the random crops that training should see; None for none
     evaluators: Sequence[Evaluator] = ()
+    notes: Sequence[str] = ()  # about the data, for the user to read before training
 
     def __init__(self) -> None:
         self._skipped: list[str] = []  # "key: reason", since `take_skipped`

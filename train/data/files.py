@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ...errors import InputError
+from ..captions.blended_captions import Blend, BlendedCaptions
 from ..engine.randomness import sample_rng
 from ..engine.settings import settings
 from .base import DataSource, Sample, UnreadableItemError
@@ -35,6 +36,7 @@ class FileData:
     max_bad: Annotated[float, Field(ge=0, lt=1)] = 0.01  # share of the items that may be unreadable
     crop_scale: tuple[float, float] | None = (0.9, 1.0)  # area of the random crops in training; None for none
     shuffle_buffer: Annotated[int, Field(ge=1)] = 10_000  # samples of shards that are mixed
+    blend: Blend | None = None  # synthetic captions to draw from beside the items' own
 
     def __post_init__(self) -> None:
         if self.held_out == self.source:
@@ -46,7 +48,8 @@ class FileData:
         """The source that `source` names, as `DataSettings.open`; images have the size that their files have."""
         items = self._items(self.source, 0.0 if self.held_out else self.held_out_share, texts)
         held_out = self._items(self.held_out, 0.0, texts) if self.held_out else None
-        source = FileSource(self, items, held_out, texts)
+        blend = BlendedCaptions(self.blend, items) if self.blend and texts else None
+        source = FileSource(self, items, held_out, texts, blend)
         source.image_size = image_size
         return source
 
@@ -76,11 +79,19 @@ class FileData:
 class FileSource(DataSource):
     """The items of a spec; held out are those of another one, or a share of them by key."""
 
-    def __init__(self, data: FileData, items: Items, held_out: Items | None = None, texts: bool = True) -> None:
+    def __init__(
+        self,
+        data: FileData,
+        items: Items,
+        held_out: Items | None = None,
+        texts: bool = True,
+        blend: BlendedCaptions | None = None,
+    ) -> None:
         super().__init__()
+        self._blend, self.notes = blend, (blend.note,) if blend else ()
         self.size: int = items.split.size
         self.identity, self.max_bad, self.crop_scale = items.identity, data.max_bad, data.crop_scale
-        self._items, self._texts = items, texts
+        self.items, self._texts = items, texts
         self._held_out_items = held_out or items
         self._held_out_positions = range(len(held_out)) if held_out else items.split.held
         self._held_out: list[Sample] = []  # those that can be read, of the first `_tried`
@@ -93,12 +104,14 @@ class FileSource(DataSource):
         return self._order(index, seed) if self._order else epoch_position(index, self.size, seed)
 
     def read(self, row: int, index: int, seed: int, *, image: bool = True) -> Sample:
-        if image and not self._items.has_images:
-            raise InputError(f"{self._items.name} is read for its texts alone; expected a source with images")
-        item = self._items.read(self._items.split.position(row), image=image, text=self._texts)
+        if image and not self.items.has_images:
+            raise InputError(f"{self.items.name} is read for its texts alone; expected a source with images")
+        item = self.items.read(self.items.split.position(row), image=image, text=self._texts)
         texts = item.captions() if self._texts else ()
-        text = sample_rng(seed, index).choice(texts) if texts else ""
-        return Sample(item.key, row, item.decoded() if image else None, text, texts)
+        text, style = sample_rng(seed, index).choice(texts) if texts else "", ""
+        if self._blend and texts:
+            text, style = self._blend.draw(item, texts, index, seed)
+        return Sample(item.key, row, item.decoded() if image else None, text, texts, style)
 
     def held_out(self, number: int) -> list[Sample]:
         """The first `number` in an order that is spread over them all; `image` is decoded whenever it is read."""
@@ -113,20 +126,23 @@ class FileSource(DataSource):
         return self._held_out[:number]
 
     def captions(self) -> Iterator[str]:
-        held, number = set(self._items.split.held.tolist()), 0
-        for position, item in enumerate(self._items.texts()):
+        held, number = set(self.items.split.held.tolist()), 0
+        for position, item in enumerate(self.items.texts()):
             if position in held:
                 continue
             try:
                 if isinstance(item, UnreadableItemError):
                     raise item
-                for text in item.captions():
+                texts = item.captions()
+                if self._blend:
+                    texts = (*texts, *self._blend.synthetic_of(self.items.named(position)))
+                for text in texts:
                     number += 1
                     yield text
             except UnreadableItemError as error:
                 self._skipped.append(str(error))
         if not number:
-            raise InputError(f"{self._items.name} has no captions; expected a text column or field: set data.text")
+            raise InputError(f"{self.items.name} has no captions; expected a text column or field: set data.text")
 
     def _held_out_sample(self, position: int, row: int) -> Sample:
         """Raises `UnreadableItemError` now, rather than when the image is read."""
@@ -136,6 +152,7 @@ class FileSource(DataSource):
         if images:
             item.decoded()
         texts = item.captions() if self._texts else ()
+        text = self._blend.held_out(item) if self._blend else None
         return HeldOutSample(
-            item.key, row, texts, lambda: items.read(position, text=False).decoded() if images else None
+            item.key, row, texts, lambda: items.read(position, text=False).decoded() if images else None, text
         )

@@ -71,8 +71,12 @@ class HeldOutSample(Sample):
 
     _decode: Callable[[], Image | None]
 
-    def __init__(self, key: str, row: int, texts: tuple[str, ...], decode: Callable[[], Image | None]) -> None:
-        values = {"key": key, "row": row, "text": texts[0] if texts else "", "texts": texts, "style": ""}
+    def __init__(
+        self, key: str, row: int, texts: tuple[str, ...], decode: Callable[[], Image | None], text: str | None = None
+    ) -> None:
+        """text: the first of `texts` unless given."""
+        first = texts[0] if texts else ""
+        values = {"key": key, "row": row, "text": first if text is None else text, "texts": texts, "style": ""}
         for name, value in {**values, "_decode": decode}.items():
             object.__setattr__(self, name, value)
 

@@ -51,14 +51,16 @@ class DatasetItems(Items):
         path = paths[0].as_py() if paths is not None else None
         key = self._found(path) if path else f"{self.name}: row {position}"
         words = table[self._text][0].as_py() if text and self._text else None
-        return RawItem(key, self._source(table[self._image][0].as_py(), key) if image else None, words)
+        source = self._source(table[self._image][0].as_py(), key) if image else None
+        return RawItem(key, source, words, names=self._names(path, position))
 
     def texts(self) -> Iterator[RawItem | UnreadableItemError]:
         if self._texts is None:
             return
         for first in range(0, len(self), _ROWS):
             values = self._texts[first : min(first + _ROWS, len(self))][self._text].to_pylist()
-            yield from (RawItem(f"{self.name}: row {first + i}", None, value) for i, value in enumerate(values))
+            for row, value in enumerate(values, first):
+                yield RawItem(f"{self.name}: row {row}", None, value)
 
     def _source(self, value: Any, key: str) -> ImageSource:
         """The bytes or the path that a value of the image column holds."""
@@ -67,6 +69,13 @@ class DatasetItems(Items):
         if not value:
             raise UnreadableItemError(f"{key}: there is no image")
         return self._found(value) if isinstance(value, str) else value
+
+    def _names(self, path: str | None, position: int) -> tuple[str, ...]:
+        """Of an image: its path from the folder of the data's files, or as it is; of any other row its number."""
+        if not path:
+            return (f"{self.name}: row {position}",)
+        inside = path.removeprefix(os.path.abspath(self._folder) + os.sep) if self._folder else path
+        return tuple(dict.fromkeys((inside, path, self._found(path))))
 
     def _found(self, path: str) -> str:
         """A relative path is one from here, or else from the folder of the data's files."""

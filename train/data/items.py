@@ -26,6 +26,8 @@ class RawItem:
     key: str
     image: ImageSource | None = None
     text: Any = None
+    shard: str = ""  # name of its shard without ".tar"; "" of data without shards
+    names: tuple[str, ...] = ()  # what files beside the data may call it: its key in the shard, or its path or row
 
     def captions(self) -> tuple[str, ...]:
         """All captions. Raises `UnreadableItemError` for anything but a text, or a list of texts, that says something.
@@ -63,6 +65,7 @@ class Items(ABC):
     split: Split
     has_images: bool = True
     shards: Positions | None = None  # first position of each shard and, at the end, the number of items
+    shard_names: frozenset[str] | None = None  # without ".tar"; None of data without shards
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -70,6 +73,10 @@ class Items(ABC):
     @abstractmethod
     def read(self, position: int, *, image: bool = True, text: bool = True) -> RawItem:
         """Item number `position`, with what is asked for. Raises `UnreadableItemError`."""
+
+    def named(self, position: int) -> RawItem:
+        """Item number `position` with shard and names alone. Raises `UnreadableItemError`."""
+        return self.read(position, image=False, text=False)
 
     def texts(self) -> Iterator[RawItem | UnreadableItemError]:
         """Every item in order, without its image."""

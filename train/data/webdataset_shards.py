@@ -38,6 +38,8 @@ class ShardItems(Items):
         read in mixed order."""
         self.name = spec
         self._paths = local_files(spec.partition(":")[2], ".tar")
+        self._stems = [os.path.basename(path).removesuffix(".tar") for path in self._paths]
+        self.shard_names = frozenset(self._stems)
         self.has_images, self._has_texts = image is not None, text is not None
         ending, _, self._field = (text or "").partition(":")
         known = ("txt", "json") if text == "text" else (ending,) if text else ()
@@ -60,9 +62,10 @@ class ShardItems(Items):
         except (OSError, InputError) as error:
             raise UnreadableItemError(f"{path}: item {position}: its shard cannot be read now ({error})") from error
         row = shard.rows[position - int(self.shards[number])]
-        key = f"{path}: {row['key'].decode('utf-8', 'replace')}"
+        name = row["key"].decode("utf-8", "replace")
+        key = f"{path}: {name}"
         words = self._words(key, row, shard.member(key, row, "text")) if text else None
-        return RawItem(key, shard.member(key, row, "image") if image else None, words)
+        return RawItem(key, shard.member(key, row, "image") if image else None, words, self._stems[number], (name,))
 
     def _words(self, key: str, row: np.void, content: bytes) -> Any:
         """The caption as it stands in a text file, or in a field of a JSON file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -61,6 +62,9 @@ def run(
     """
     commit = current_commit()  # of the code that trains, not of what is there hours later
     recipe = recipe_class(config, cache or out.parent / "cache")  # type: ignore[call-arg]
+    notes = recipe.source.notes if recipe.source else ()
+    for note in notes if PartialState().is_main_process else ():
+        print(f"note: {note}", file=sys.stderr)
     result = train(recipe, config.loop, out, resume=resume, max_minutes=max_minutes)
     if result.finished and PartialState().is_main_process:
         folder = model or out / "model"
@@ -88,6 +92,8 @@ def write_record(folder: Path, recipe: Recipe, commit: str, result: TrainResult)
         "minutes": round(float(result.metrics.get("elapsed", 0.0)) / 60, 1),
         "final_metrics": {"train": result.metrics, "validation": result.evaluation},
     }
+    if recipe.source and recipe.source.notes:
+        record["data_notes"] = list(recipe.source.notes)
     before = Path(config.get("start") or "") / RECORD
     if config.get("start") and before.exists():
         record["started_from"] = json.loads(before.read_text(encoding="utf-8"))

@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform, get_type_hints
+from typing import Any, TypeVar, dataclass_transform, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as typed_dataclass
@@ -76,6 +76,7 @@ def _names(config_class: Any, place: tuple[Any, ...]) -> list[str]:
     """The fields of the settings that stand at a place of the file."""
     for part in place:
         config_class = get_type_hints(config_class).get(str(part), config_class)
+        config_class = next(filter(is_dataclass, get_args(config_class)), config_class)  # of "Settings | None"
     return [one.name for one in fields(config_class)]
 
 
