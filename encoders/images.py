@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
@@ -45,6 +46,8 @@ _UNSUPPORTED = {
     "SVG": rb"\s*(<\?xml.*)?<svg",
     "HTML": rb"\s*<(!doctype )?html",
 }
+
+Source, Loaded = TypeVar("Source"), TypeVar("Loaded")
 
 _pillow_images = threading.Lock()  # two threads must not load one lazy Pillow image at once
 
@@ -110,7 +113,7 @@ def load_images(
             return LoadedImage(display_name(source), None, str(error))
         return LoadedImage(display_name(source), image, None)
 
-    return _run_ahead(load, sources, workers or min(4, os.cpu_count() or 1), ahead)
+    return run_ahead(load, sources, workers=workers, ahead=ahead)
 
 
 def expand_images(patterns: Sequence[str]) -> list[str]:
@@ -137,11 +140,12 @@ def has_image_suffix(path: Path) -> bool:
     return Image.registered_extensions().get(path.suffix.lower()) in FORMATS
 
 
-def _run_ahead(
-    load: Callable[[ImageSource], LoadedImage], sources: Iterable[ImageSource], workers: int, ahead: int
-) -> Iterator[LoadedImage]:
-    pending: deque[Future[LoadedImage]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="textlens-images")
+def run_ahead(
+    load: Callable[[Source], Loaded], sources: Iterable[Source], *, workers: int | None = None, ahead: int = 16
+) -> Iterator[Loaded]:
+    """`load` of each source, in order, in threads; see `load_images`."""
+    pending: deque[Future[Loaded]] = deque()
+    pool = ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1), thread_name_prefix="textlens-images")
     try:
         for source in sources:
             pending.append(pool.submit(load, source))

@@ -49,7 +49,7 @@ class DatasetItems(Items):
         table = self._rows[position]
         paths = _paths(table, self._image)
         path = paths[0].as_py() if paths is not None else None
-        key = self._found(path) if path else f"{self.name}: row {position}"
+        key = self._key(path, position)
         words = table[self._text][0].as_py() if text and self._text else None
         return RawItem(key, self._source(table[self._image][0].as_py(), key) if image else None, words)
 
@@ -59,6 +59,17 @@ class DatasetItems(Items):
         for first in range(0, len(self), _ROWS):
             values = self._texts[first : min(first + _ROWS, len(self))][self._text].to_pylist()
             yield from (RawItem(f"{self.name}: row {first + i}", None, value) for i, value in enumerate(values))
+
+    def keys(self) -> Iterator[str]:
+        """The key of every item, in order."""
+        for first in range(0, len(self), _ROWS):
+            stop = min(first + _ROWS, len(self))
+            paths = _paths(self._rows[first:stop], self._image)
+            names = paths.to_pylist() if paths is not None else [None] * (stop - first)
+            yield from (self._key(name, first + i) for i, name in enumerate(names))
+
+    def _key(self, path: str | None, position: int) -> str:
+        return self._found(path) if path else f"{self.name}: row {position}"
 
     def _source(self, value: Any, key: str) -> ImageSource:
         """The bytes or the path that a value of the image column holds."""

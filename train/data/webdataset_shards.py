@@ -32,11 +32,20 @@ _SCANNERS = 8  # threads that read headers
 class ShardItems(Items):
     """The samples of "webdataset:shards/*.tar", in order of the shards."""
 
-    def __init__(self, spec: str, *, image: str | None, text: str | None, held_out_share: float, window: int) -> None:
+    def __init__(
+        self,
+        spec: str,
+        *,
+        image: str | None,
+        text: str | None,
+        held_out_share: float = 0.0,
+        window: int = 1,
+        partial: bool = False,
+    ) -> None:
         """image: endings, "jpg;png", or the column's usual name for all known ones. text: an ending, "json:FIELD", or
         the column's usual name for KEY.txt or else KEY.json. None where none is read. window: samples that are
-        read in mixed order."""
-        self.name = spec
+        read in mixed order. partial: shards of a larger source, which may have no image or no text at all."""
+        self.name, self._partial = spec, partial
         self._paths = local_files(spec.partition(":")[2], ".tar")
         self.has_images, self._has_texts = image is not None, text is not None
         ending, _, self._field = (text or "").partition(":")
@@ -60,7 +69,7 @@ class ShardItems(Items):
         except (OSError, InputError) as error:
             raise UnreadableItemError(f"{path}: item {position}: its shard cannot be read now ({error})") from error
         row = shard.rows[position - int(self.shards[number])]
-        key = f"{path}: {row['key'].decode('utf-8', 'replace')}"
+        key = f"{path}: {key_text(row)}"
         words = self._words(key, row, shard.member(key, row, "text")) if text else None
         return RawItem(key, shard.member(key, row, "image") if image else None, words)
 
@@ -99,7 +108,8 @@ class ShardItems(Items):
                 texts += int((rows["text"] >= 0).sum())
                 digest.update(index_file(path, self._endings).name.encode())
                 bar.update(task, advance=1)
-        self._check_found(images, texts)
+        if not self._partial:
+            self._check_found(images, texts)
         self.split = Split(hashes, held_out_share, sum(counts))
         self.identity = f"{self.name} {self._field} {sum(counts)} {held_out_share} {digest.hexdigest()}"
         return counts
@@ -119,6 +129,11 @@ class ShardItems(Items):
                     f"{self.name}: no sample has a member that ends in {' or '.join(endings)}; {self._paths[0]} has "
                     f"{there}: set data.{setting}"
                 )
+
+
+def key_text(row: np.void) -> str:
+    """The key of a sample in an index; what is no UTF-8 in it is replaced."""
+    return str(row["key"].decode("utf-8", "replace"))
 
 
 class _Shard:
