@@ -482,7 +482,8 @@ def report(
     typer.echo(str(write_report(folder, max_samples)))
 
 
-for _name, _target in registered("COMMANDS").items():
+_ELSEWHERE = {"recaption": "textlens.evals.recaption.recaption_command:recaption"}
+for _name, _target in {**_ELSEWHERE, **registered("COMMANDS")}.items():
     app.command(name=_name)(load(_target))
 
 

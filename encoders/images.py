@@ -12,7 +12,7 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,8 @@ _UNSUPPORTED = {
     "HTML": rb"\s*<(!doctype )?html",
 }
 
-Source, Loaded = TypeVar("Source"), TypeVar("Loaded")
+Source = TypeVar("Source")
+Loaded = TypeVar("Loaded")
 
 _pillow_images = threading.Lock()  # two threads must not load one lazy Pillow image at once
 
@@ -142,7 +143,7 @@ def has_image_suffix(path: Path) -> bool:
 
 def run_ahead(
     load: Callable[[Source], Loaded], sources: Iterable[Source], *, workers: int | None = None, ahead: int = 16
-) -> Iterator[Loaded]:
+) -> Generator[Loaded]:
     """`load` of each source, in order, in threads; see `load_images`."""
     pending: deque[Future[Loaded]] = deque()
     pool = ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1), thread_name_prefix="textlens-images")

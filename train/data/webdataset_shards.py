@@ -73,6 +73,12 @@ class ShardItems(Items):
         words = self._words(key, row, shard.member(key, row, "text")) if text else None
         return RawItem(key, shard.member(key, row, "image") if image else None, words)
 
+    def key(self, position: int) -> str:
+        """The sample's key in its shard. Raises `InputError` or `OSError` where that cannot be opened any more."""
+        assert self.shards is not None
+        number = int(np.searchsorted(self.shards, position, side="right")) - 1
+        return key_text(self._shard(number).rows[position - int(self.shards[number])])
+
     def _words(self, key: str, row: np.void, content: bytes) -> Any:
         """The caption as it stands in a text file, or in a field of a JSON file."""
         try:
@@ -99,7 +105,7 @@ class ShardItems(Items):
         """The number of samples in each shard; from all indices, the split and the identity."""
         counts, hashes, images, texts = [], [], 0, 0
         digest = hashlib.blake2b(digest_size=8)
-        with progress_bar("shards") as bar, ThreadPoolExecutor(_SCANNERS) as pool:
+        with progress_bar("shards", disable=self._partial) as bar, ThreadPoolExecutor(_SCANNERS) as pool:
             task = bar.add_task("reading headers", total=len(self._paths), note="")
             for path, rows in zip(self._paths, pool.map(self._index, self._paths), strict=True):
                 counts.append(len(rows))
