@@ -15,12 +15,12 @@ EXPLAINED = {
     "failed": "no caption was written",
     "empty": "the caption is blank",
     "denied": "has a word or phrase of the deny list",
-    "repeated": "says a word or phrase twice in a row, or the same four words three times",
+    "repeated": "says a word or phrase twice in a row, or the same ten words twice",
     "cut_off": "was cut off at the length limit, or ends in the middle of a phrase",
     "constant": "is the caption of so many images that it says nothing of this one",
     "below_original": "is less similar to the image, by CLIP, than the original captions are on average",
 }
-_RUN, _TIMES = 4, 3  # so many words in a row may occur less often than this
+_RUN = 10  # words in a row that do not come twice
 
 # A caption that ends with one of these goes on: articles, prepositions that need an object, conjunctions, "to be".
 _OPEN_ENDS = frozenset(
@@ -104,7 +104,7 @@ def plain(text: str) -> str:
 
 
 def repeats(text: str) -> bool:
-    """Whether a word or phrase follows itself at once, or a run of four words comes three times."""
+    """Whether a word or phrase follows itself at once, or the same ten words come twice."""
     words = _words(text)
     for length in range(1, len(words) // 2 + 1):
         same = 0  # words in a row that are equal to those `length` before them
@@ -113,7 +113,7 @@ def repeats(text: str) -> bool:
             if same == length:
                 return True
     runs = [tuple(words[i : i + _RUN]) for i in range(len(words) - _RUN + 1)]
-    return any(runs.count(run) >= _TIMES for run in set(runs))
+    return len(set(runs)) < len(runs)
 
 
 def is_cut_off(text: str, known: bool | None) -> bool:

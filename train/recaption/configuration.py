@@ -69,13 +69,11 @@ def claim_folder(folder: Path, configuration: Configuration) -> None:
 def check_same(path: Path, configuration: Configuration) -> None:
     """Raises `InputError` unless a file has this configuration."""
     there, here = _flat(asdict(read_configuration(path.parent))), _flat(asdict(configuration))
-    names = sorted(there.keys() | here.keys())
-    different = [
-        f"{name} was {there.get(name, 'not set')}, is {here.get(name, 'not set')}"
-        for name in names
-        if there.get(name) != here.get(name)
-    ]
-    if different:
+    names = [name for name in sorted(there.keys() | here.keys()) if there.get(name) != here.get(name)]
+    others = {name.rpartition(".encoder")[0] for name in names if name.endswith(".encoder")}  # all of them differs
+    told = [name for name in names if name.rpartition(".settings.")[0] not in others]
+    if told:
+        different = (f"{name} was {there.get(name, 'not set')}, is {here.get(name, 'not set')}" for name in told)
         raise InputError(
             f"{path.parent} holds captions of another configuration: {'; '.join(different)}. Expected the same one, or "
             "a new folder"

@@ -82,14 +82,15 @@ def named_lock(folder: Path, name: str) -> Iterator[None]:
 @contextmanager
 def claimed(folder: Path, name: str) -> Iterator[bool]:
     """Whether the lock is ours for the block, without waiting."""
-    try:
-        with disk_errors(folder):
-            lock = lock_of(folder, name)
+    with disk_errors(folder):
+        lock = lock_of(folder, name)
+        try:
             lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
+            ours = True
+        except Timeout:  # a kind of OSError
+            ours = False
     try:
-        yield True
+        yield ours
     finally:
-        lock.release()
+        if ours:
+            lock.release()

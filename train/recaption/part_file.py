@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,6 +16,7 @@ from ...errors import InputError
 
 Row = dict[str, Any]  # column -> value
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _GROUP = 1000  # rows that are written, and read, at once
 _TEXTS = pa.list_(pa.string())
 # Columns of each style: the caption, and what is known of it.
@@ -140,7 +142,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        fix = "make room" if error.errno in _FULL else "mend that"
         raise InputError(
-            f"{path} cannot be written ({error.strerror or error}); what is finished is kept: make room, then run the "
-            "same command again"
+            f"{path} cannot be written ({error.strerror or error}); what is finished is kept: {fix}, then run the same "
+            "command again"
         ) from error
