@@ -31,6 +31,9 @@ def recaption(
     ] = None,
     split: Annotated[str, typer.Option(help="Split of a hub data set.")] = "train",
     engine: Annotated[str, typer.Option(help="local, or ray on the cluster that RAY_ADDRESS names.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers on Ray; by default one for each GPU, or CPU where there is none.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
     part_size: Annotated[
         int, typer.Option(min=1, help="Images in a file of captions, of sources without shards.")
@@ -63,6 +66,7 @@ def recaption(
     checks = Checks(read_deny_list(deny) if deny else (), max_same)
     settings = RecaptionSettings(
         source, out, styles, image, text, split, part_size, batch_size, clip, checks, retry_failed,
+        workers=workers,
         write_txt=write_txt, overwrite_txt=overwrite_txt,
     )  # fmt: skip
     made = run(settings, engine)

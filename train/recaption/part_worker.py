@@ -51,6 +51,7 @@ class WorkSettings:
     batch_size: int = 32
     retry_failed: bool = False
     device: str | None = None
+    workers: int | None = None  # of the engine on Ray; by default one for each GPU, or CPU where there is none
 
 
 @dataclass(frozen=True)

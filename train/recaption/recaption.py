@@ -41,6 +41,7 @@ class RecaptionSettings:
     checks: Checks = field(default_factory=Checks)
     retry_failed: bool = False
     device: str | None = None
+    workers: int | None = None  # actors of the engine on Ray
     write_txt: str | None = None  # style whose captions are written beside the images
     overwrite_txt: bool = False
 
@@ -57,6 +58,7 @@ class RecaptionSettings:
         return WorkSettings(
             source.settings, self.folder, self.styles, self.clip, self.checks, self.batch_size, self.retry_failed,
             self.device,
+            self.workers,
         )  # fmt: skip
 
     def configuration(self, source: SourceParts, facts: Mapping[str, Any]) -> Configuration:
