@@ -20,7 +20,7 @@ SECONDS = 600
 
 @needs_ray
 def test_a_killed_worker_changes_nothing(shards, tmp_path):
-    source = shards(*[4] * 10)
+    source = shards(*[2] * 10)
     recaption(RecaptionSettings(source, tmp_path / "whole", {"short": "scenes:coca"}, batch_size=2))
     script = Path(__file__).with_name("ray_run.py")
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="ray-") as folder:  # Ray's sockets need a short path
