@@ -11,12 +11,15 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
 from .configuration import NAME as CONFIGURATION
 from .configuration import check_same, read_configuration
 from .engines import until_done
+from .ledger import claimed
+from .part_file import lock_name
 from .part_worker import Advance, Done, PartWorker, WorkSettings, load_models
 from .source_parts import Part
 
@@ -50,6 +53,20 @@ def _pass(
     ray: Any, work: WorkSettings, parts: Sequence[Part], workers: int, resources: Mapping[str, float]
 ) -> Iterator[tuple[Part, Done | None]]:
     """Each part once, as workers get free; None of those that another process holds."""
+    free = [part for part in parts if _is_free(work.folder, part)]  # no actors only to find that there is nothing yet
+    yield from ((part, None) for part in parts if part not in free)
+    if free:
+        yield from _captioned(ray, work, free, workers, resources)
+
+
+def _is_free(folder: Path, part: Part) -> bool:
+    with claimed(folder, lock_name(part.name)) as ours:
+        return ours
+
+
+def _captioned(
+    ray: Any, work: WorkSettings, parts: Sequence[Part], workers: int, resources: Mapping[str, float]
+) -> Iterator[tuple[Part, Done | None]]:
     by_name = {part.name: part for part in parts}
     rows = [{"part": json.dumps(asdict(part))} for part in parts]
     made = ray.data.from_items(rows, override_num_blocks=len(rows)).map(  # a part is a task

@@ -35,6 +35,21 @@ def session(folder: Path) -> bool:
     return f"TEXTLENS_RAY_TEST={os.getpid()}".encode() in (folder / "environ").read_bytes().split(b"\0")
 
 
+def start(folder: str) -> None:
+    """Ray gives up a start that takes some seconds, as it does where the processor is busy: so up to four times."""
+    for turn in range(4):
+        try:
+            ray.init(
+                address="local", num_cpus=2, include_dashboard=False, _temp_dir=f"{folder}/{turn}", log_to_driver=False,
+                object_store_memory=80 * 2**20,
+            )  # fmt: skip
+            return
+        except Exception as error:  # Ray's own is no more special
+            print(error, file=sys.stderr)
+            ray.shutdown()
+    raise SystemExit("Ray does not start here")
+
+
 def kill_one(out: Path, killed: list[int]) -> None:
     while not list(out.glob("*.parquet")):
         time.sleep(0.005)
@@ -46,10 +61,7 @@ def kill_one(out: Path, killed: list[int]) -> None:
 if __name__ == "__main__":
     source, out, folder = sys.argv[1:4]
     os.environ["TEXTLENS_RAY_TEST"] = str(os.getpid())
-    ray.init(
-        address="local", num_cpus=2, include_dashboard=False, _temp_dir=folder, log_to_driver=False,
-        object_store_memory=80 * 2**20,
-    )  # fmt: skip
+    start(folder)
     killed: list[int] = []
     if "--kill" in sys.argv:
         threading.Thread(target=kill_one, args=(Path(out), killed), daemon=True).start()
