@@ -519,8 +519,11 @@ def report(
     typer.echo(str(write_report(folder, max_samples)))
 
 
-_COMMANDS = {"mcp": "textlens.agent.mcp.mcp_command:mcp"}  # written elsewhere
-for _name, _target in {**_COMMANDS, **registered("COMMANDS")}.items():
+_ELSEWHERE = {
+    "mcp": "textlens.agent.mcp.mcp_command:mcp",
+    "recaption": "textlens.evals.recaption.recaption_command:recaption",
+}
+for _name, _target in {**_ELSEWHERE, **registered("COMMANDS")}.items():
     app.command(name=_name)(load(_target))
 
 

@@ -19,6 +19,7 @@ class Description:
     encoder: str  # spec of the encoder, such as "coca"
     scores: Mapping[str, float] = field(default_factory=dict)  # such as {"log_probability": -3.2}
     note: str | None = None  # for the user: a warning that the text may be wrong; language models do not see it
+    cut_off: bool | None = None  # the text met the length limit before its end; None where the encoder cannot tell
 
 
 class Encoder(Protocol):

@@ -48,6 +48,10 @@ class Hypothesis:
     ids: tuple[int, ...]  # without start and end token
     log_probability: float  # natural log, summed over `ids` and the end token
 
+    def is_cut_off(self, max_tokens: int) -> bool:
+        """Whether the limit ended it: the end token, where there is one, is among the `max_tokens`."""
+        return len(self.ids) >= max_tokens
+
 
 def search(decoder: StepDecoder, num_images: int, settings: Search, device: torch.device) -> list[Hypothesis]:
     """The best text of each image; `decoder` must be fresh and have num_images x num_beams rows."""

@@ -112,12 +112,17 @@ class HuggingFaceCaptioner:
         words = [i for i in ids if i not in self._special_ids]
         pieces = (self.tokenizer.decode([i]).strip() for i in words)
         text = " ".join(self.tokenizer.decode(words).split())
-        return Description(text, tuple(piece for piece in pieces if piece), self.spec)
+        ends = self._ids_of("eos_token_id")
+        cut_off = ends.isdisjoint(ids) if ends else None
+        return Description(text, tuple(piece for piece in pieces if piece), self.spec, cut_off=cut_off)
 
     @cached_property
     def _special_ids(self) -> set[int]:
         # BLIP's start token is special in the model's config alone, not in its tokenizer.
-        config, ids = self.model.generation_config, set(self.tokenizer.all_special_ids)
-        for value in (config.bos_token_id, config.eos_token_id, config.pad_token_id, config.decoder_start_token_id):
-            ids.update([value] if isinstance(value, int) else value or [])
-        return ids
+        names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+        return {*self.tokenizer.all_special_ids, *self._ids_of(*names)}
+
+    def _ids_of(self, *names: str) -> set[int]:
+        """The ids that the model's settings name so; one setting may hold several."""
+        values = (getattr(self.model.generation_config, name) for name in names)
+        return {i for value in values for i in ([value] if isinstance(value, int) else value or [])}

@@ -11,10 +11,11 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
@@ -31,6 +32,9 @@ from .image_sources import (
 )
 from .png_chunks import without_long_texts
 from .signatures import formats, heif_kind, is_picture, unsupported_kind
+
+Source = TypeVar("Source")
+Loaded = TypeVar("Loaded")
 
 _pillow_images = threading.Lock()  # two threads must not load one lazy Pillow image at once
 
@@ -96,7 +100,7 @@ def load_images(
             return LoadedImage(display_name(source), None, str(error))
         return LoadedImage(display_name(source), image, None)
 
-    return _run_ahead(load, sources, workers or min(4, os.cpu_count() or 1), ahead)
+    return run_ahead(load, sources, workers=workers, ahead=ahead)
 
 
 def expand_images(patterns: Sequence[str], *, recursive: bool = False) -> list[str]:
@@ -141,11 +145,12 @@ def _is_shown(path: Path) -> bool:
     return not path.name.startswith(".")
 
 
-def _run_ahead(
-    load: Callable[[ImageSource], LoadedImage], sources: Iterable[ImageSource], workers: int, ahead: int
-) -> Iterator[LoadedImage]:
-    pending: deque[Future[LoadedImage]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="textlens-images")
+def run_ahead(
+    load: Callable[[Source], Loaded], sources: Iterable[Source], *, workers: int | None = None, ahead: int = 16
+) -> Generator[Loaded]:
+    """`load` of each source, in order, in threads; see `load_images`."""
+    pending: deque[Future[Loaded]] = deque()
+    pool = ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1), thread_name_prefix="textlens-images")
     try:
         for source in sources:
             pending.append(pool.submit(load, source))

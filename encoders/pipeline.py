@@ -80,12 +80,13 @@ def _describe_batches(
     loading: Iterator[LoadedImage], encoders: Mapping[str, Encoder], batch_size: int
 ) -> Iterator[Result]:
     while batch := list(islice(loading, batch_size)):
-        columns = [_describe_batch(batch, spec, encoder) for spec, encoder in encoders.items()]
+        columns = [describe_batch(batch, spec, encoder) for spec, encoder in encoders.items()]
         for results in zip(*columns, strict=True):
             yield from results
 
 
-def _describe_batch(batch: list[LoadedImage], spec: str, encoder: Encoder) -> list[Result]:
+def describe_batch(batch: Sequence[LoadedImage], spec: str, encoder: Encoder) -> list[Result]:
+    """One result for each image, in order; a batch that fails is described once more one by one."""
     described = iter(_describe_readable([one for one in batch if one.image is not None], spec, encoder))
     return [Result(one.name, spec, None, one.error) if one.image is None else next(described) for one in batch]
 

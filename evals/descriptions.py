@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from PIL.Image import Image
-from torch import Tensor, nn
 
 from ..encoders.base import Encoder
+from ..encoders.fingerprint import fingerprint
 from ..progress import progress_bar
 
 _BATCH = 32  # images
@@ -85,23 +83,3 @@ def described(
 def image_key(image: Image) -> str:
     """The same for images with the same pixels, whatever their file format."""
     return hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).hexdigest()
-
-
-def fingerprint(encoder: Encoder | nn.Module) -> str:
-    """Of a model's weights and settings: all tensors within it, and its `config` or `search`."""
-    digest = hashlib.blake2b(digest_size=6)
-    for name in ("config", "search"):
-        digest.update(repr(getattr(encoder, name, None)).encode())
-    for tensor in _tensors(encoder, depth=3):
-        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _tensors(value: Any, depth: int) -> Iterator[Tensor]:
-    if isinstance(value, nn.Module):
-        yield from (tensor for tensor in value.state_dict().values() if tensor.ndim)
-    elif isinstance(value, Tensor) and value.ndim:
-        yield value
-    elif depth and hasattr(value, "__dict__"):
-        for part in vars(value).values():
-            yield from _tensors(part, depth - 1)

@@ -103,4 +103,6 @@ class CocaCaptioner:
         confidence = text.log_probability / (len(text.ids) + 1)  # the end is a token too
         scores = {"log_probability": text.log_probability, "confidence": confidence}
         note = UNSURE if self.note_below is not None and confidence < self.note_below else None
-        return Description(self.clip.decode(text.ids), self.clip.pieces(text.ids), self.spec, scores, note)
+        cut_off = text.is_cut_off(self.search.max_tokens)
+        words, pieces = self.clip.decode(text.ids), self.clip.pieces(text.ids)
+        return Description(words, pieces, self.spec, scores, note, cut_off)

@@ -139,10 +139,10 @@ class Decap:
     def _description(self, written: Hypothesis, scores: dict[str, float]) -> Description:
         ids = [i for i in written.ids if i < self.config.num_tokens]
         all_scores = {"log_probability": written.log_probability, **scores}
+        cut_off = written.is_cut_off(self.config.max_tokens)
         low = self.config.note_below is not None and scores.get("similarity", 1.0) < self.config.note_below
-        return Description(
-            self._words.decode(ids), self._words.pieces(ids), self.spec, all_scores, UNLIKE if low else None
-        )
+        note = UNLIKE if low else None
+        return Description(self._words.decode(ids), self._words.pieces(ids), self.spec, all_scores, note, cut_off)
 
     @property
     def _words(self) -> CaptionText | CaptionSpace:

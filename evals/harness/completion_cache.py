@@ -14,7 +14,7 @@ from typing import Any, cast
 from torch import nn
 
 from ...agent.models.base import Completion, CountsTokens, LanguageModel
-from ..descriptions import fingerprint
+from ...encoders.fingerprint import fingerprint
 
 _PART = 64  # prompts that a model in this process gets at once; lost if it is killed before they are answered
 _AT_ONCE = 32  # prompts sent to a server, which are kept one by one: it never waits for the last of a part

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 from textlens.encoders.base import Description
-from textlens.evals.descriptions import describe_all, fingerprint
+from textlens.encoders.fingerprint import fingerprint
+from textlens.evals.descriptions import describe_all
 
 
 @dataclass

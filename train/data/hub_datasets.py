@@ -33,6 +33,7 @@ class DatasetItems(Items):
         dataset = load_rows(source, own_split or split)
         self._folder = _folder(source)
         self._image, self._text, self.has_images = image, text, image is not None
+        self.fingerprint = str(dataset._fingerprint)  # of the rows and all that was done to them
         self._check_columns(dataset)
         self._rows = dataset.select_columns(list(dict.fromkeys(name for name in (image, text) if name))).with_format(
             "arrow"
@@ -40,16 +41,15 @@ class DatasetItems(Items):
         self._texts = self._rows.select_columns([text]) if text else None
         hashes = list(self._hashes()) if held_out_share else []
         self.split = Split(hashes, held_out_share, len(dataset))
-        self.identity = f"{spec} {image} {text} {len(dataset)} {held_out_share} {dataset._fingerprint}"
+        self.identity = f"{spec} {image} {text} {len(dataset)} {held_out_share} {self.fingerprint}"
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def read(self, position: int, *, image: bool = True, text: bool = True) -> RawItem:
         table = self._rows[position]
-        paths = _paths(table, self._image)
-        path = paths[0].as_py() if paths is not None else None
-        key = self._found(path) if path else f"{self.name}: row {position}"
+        path = self._path(table)
+        key = self._key(path, position)
         words = table[self._text][0].as_py() if text and self._text else None
         source = self._source(table[self._image][0].as_py(), key) if image else None
         return RawItem(key, source, words, names=self._names(path, position))
@@ -61,6 +61,26 @@ class DatasetItems(Items):
             values = self._texts[first : min(first + _ROWS, len(self))][self._text].to_pylist()
             for row, value in enumerate(values, first):
                 yield RawItem(f"{self.name}: row {row}", None, value)
+
+    def key(self, position: int) -> str:
+        """As `RawItem.key`."""
+        return self._key(self._path(self._rows[position]), position)
+
+    def keys(self) -> Iterator[str]:
+        """The key of every item, in order."""
+        for first in range(0, len(self), _ROWS):
+            stop = min(first + _ROWS, len(self))
+            paths = _paths(self._rows[first:stop], self._image)
+            names = paths.to_pylist() if paths is not None else [None] * (stop - first)
+            yield from (self._key(name, first + i) for i, name in enumerate(names))
+
+    def _path(self, row: pa.Table) -> str | None:
+        """Of the image in one row; None where rows have none."""
+        paths = _paths(row, self._image)
+        return paths[0].as_py() if paths is not None else None
+
+    def _key(self, path: str | None, position: int) -> str:
+        return self._found(path) if path else f"{self.name}: row {position}"
 
     def _source(self, value: Any, key: str) -> ImageSource:
         """The bytes or the path that a value of the image column holds."""

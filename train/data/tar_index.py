@@ -10,6 +10,7 @@ import hashlib
 import os
 import tarfile
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,12 @@ def make_rows(samples: Sequence[tuple[bytes, int, int, int, int, int]]) -> NDArr
 def member_endings(path: str) -> list[str]:
     """The endings that the members of a shard have."""
     return sorted({ending for member in _members(path) if member and (ending := _parts(member.name)[1])})
+
+
+def repeated_members(path: str) -> list[str]:
+    """Names that more than one file of a shard has; of a sample's files the first one counts."""
+    names = Counter(member.name for member in _members(path) if member and member.isfile())
+    return [name for name, number in names.items() if number > 1]
 
 
 @dataclass

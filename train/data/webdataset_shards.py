@@ -32,11 +32,20 @@ _SCANNERS = 8  # threads that read headers
 class ShardItems(Items):
     """The samples of "webdataset:shards/*.tar", in order of the shards."""
 
-    def __init__(self, spec: str, *, image: str | None, text: str | None, held_out_share: float, window: int) -> None:
+    def __init__(
+        self,
+        spec: str,
+        *,
+        image: str | None,
+        text: str | None,
+        held_out_share: float = 0.0,
+        window: int = 1,
+        partial: bool = False,
+    ) -> None:
         """image: endings, "jpg;png", or the column's usual name for all known ones. text: an ending, "json:FIELD", or
         the column's usual name for KEY.txt or else KEY.json. None where none is read. window: samples that are
-        read in mixed order."""
-        self.name = spec
+        read in mixed order. partial: shards of a larger source, which may have no image or no text at all."""
+        self.name, self._partial = spec, partial
         self._paths = local_files(spec.partition(":")[2], ".tar")
         self._stems = [os.path.basename(path).removesuffix(".tar") for path in self._paths]
         self.shard_names = frozenset(self._stems)
@@ -62,10 +71,16 @@ class ShardItems(Items):
         except (OSError, InputError) as error:
             raise UnreadableItemError(f"{path}: item {position}: its shard cannot be read now ({error})") from error
         row = shard.rows[position - int(self.shards[number])]
-        name = row["key"].decode("utf-8", "replace")
+        name = key_text(row)
         key = f"{path}: {name}"
         words = self._words(key, row, shard.member(key, row, "text")) if text else None
         return RawItem(key, shard.member(key, row, "image") if image else None, words, self._stems[number], (name,))
+
+    def key(self, position: int) -> str:
+        """The sample's key in its shard. Raises `InputError` or `OSError` where that cannot be opened any more."""
+        assert self.shards is not None
+        number = int(np.searchsorted(self.shards, position, side="right")) - 1
+        return key_text(self._shard(number).rows[position - int(self.shards[number])])
 
     def _words(self, key: str, row: np.void, content: bytes) -> Any:
         """The caption as it stands in a text file, or in a field of a JSON file."""
@@ -93,7 +108,7 @@ class ShardItems(Items):
         """The number of samples in each shard; from all indices, the split and the identity."""
         counts, hashes, images, texts = [], [], 0, 0
         digest = hashlib.blake2b(digest_size=8)
-        with progress_bar("shards") as bar, ThreadPoolExecutor(_SCANNERS) as pool:
+        with progress_bar("shards", disable=self._partial) as bar, ThreadPoolExecutor(_SCANNERS) as pool:
             task = bar.add_task("reading headers", total=len(self._paths), note="")
             for path, rows in zip(self._paths, pool.map(self._index, self._paths), strict=True):
                 counts.append(len(rows))
@@ -102,7 +117,8 @@ class ShardItems(Items):
                 texts += int((rows["text"] >= 0).sum())
                 digest.update(index_file(path, self._endings).name.encode())
                 bar.update(task, advance=1)
-        self._check_found(images, texts)
+        if not self._partial:
+            self._check_found(images, texts)
         self.split = Split(hashes, held_out_share, sum(counts))
         self.identity = f"{self.name} {self._field} {sum(counts)} {held_out_share} {digest.hexdigest()}"
         return counts
@@ -122,6 +138,11 @@ class ShardItems(Items):
                     f"{self.name}: no sample has a member that ends in {' or '.join(endings)}; {self._paths[0]} has "
                     f"{there}: set data.{setting}"
                 )
+
+
+def key_text(row: np.void) -> str:
+    """The key of a sample in an index; what is no UTF-8 in it is replaced."""
+    return str(row["key"].decode("utf-8", "replace"))
 
 
 class _Shard:
