@@ -16,8 +16,19 @@ import numpy as np
 
 from ...encoders.saved_models import write_text
 from .caption_checks import Checks, Flagger, plain
-from .ledger import named_lock
-from .part_file import KEEP, REASONS, Row, disk_errors, lock_name, new_part, part_path, read_rows, schema
+from .ledger import claimed, named_lock
+from .part_file import (
+    KEEP,
+    REASONS,
+    Row,
+    disk_errors,
+    lock_name,
+    new_part,
+    part_path,
+    read_rows,
+    remove_unfinished,
+    schema,
+)
 
 NAME = "checks.json"
 _CELLS = 1 << 20  # counters of the sketch of each style; a caption is counted in `_HASHES` of them
@@ -72,6 +83,9 @@ def flag_all(folder: Path, parts: Sequence[str], styles: Sequence[str], checks: 
             with named_lock(folder, lock_name(part)), new_part(path, schema(styles, similarity)) as writer:
                 for rows in read_rows(path):
                     writer.add([flagger.flag(row) for row in rows])
+        with claimed(folder, lock_name(part)) as ours:
+            if ours:
+                remove_unfinished(path)
         for rows in read_rows(path):
             for row in rows:
                 tally.add(row)

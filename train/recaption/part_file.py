@@ -107,7 +107,7 @@ def new_part(path: Path, columns: pa.Schema) -> Iterator[PartWriter]:
     Only the holder of the part's lock may call it: what a killed process left is overwritten. Raises `InputError` where
     the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.unfinished")
+    temporary = _temporary(path)
     with ExitStack() as stack:
         stack.callback(_remove, temporary)
         with disk_errors(path):
@@ -123,6 +123,15 @@ def new_part(path: Path, columns: pa.Schema) -> Iterator[PartWriter]:
             file.flush()
             os.fsync(file.fileno())
             os.replace(temporary, path)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what a killed process left of a part. Only the holder of the part's lock may call it."""
+    _remove(_temporary(path))
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.unfinished")
 
 
 def _close(file: Any) -> None:
