@@ -13,6 +13,7 @@ from typing import Any
 
 from accelerate import PartialState
 
+from ...encoders.clip.frozen_trunk import bf16_is_fast
 from .loop import TrainResult, check_folder, train
 from .recipe import Recipe
 from .settings import read_stages
@@ -62,8 +63,7 @@ def run(
     """
     commit = current_commit()  # of the code that trains, not of what is there hours later
     recipe = recipe_class(config, cache or out.parent / "cache")  # type: ignore[call-arg]
-    notes = recipe.source.notes if recipe.source else ()
-    for note in notes if PartialState().is_main_process else ():
+    for note in _notes(recipe) if PartialState().is_main_process else ():
         print(f"note: {note}", file=sys.stderr)
     result = train(recipe, config.loop, out, resume=resume, max_minutes=max_minutes)
     if result.finished and PartialState().is_main_process:
@@ -73,6 +73,15 @@ def run(
         write_record(folder, recipe, commit, result)
     PartialState().wait_for_everyone()
     return result
+
+
+def _notes(recipe: Recipe) -> list[str]:
+    """What is to know before training."""
+    notes = list(recipe.source.notes) if recipe.source else []
+    device = PartialState().device
+    if recipe.config.loop.precision == "bf16" and device.type == "cpu" and not bf16_is_fast(device):
+        notes.append("this CPU has no bf16 instructions, so loop.precision bf16 is slow here; fp32 is faster")
+    return notes
 
 
 def write_record(folder: Path, recipe: Recipe, commit: str, result: TrainResult) -> None:

@@ -90,6 +90,14 @@ def test_all_settings_are_checked_before_any_training(file: Path, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("precision", "native"), [("bf16", False), ("bf16", True), ("fp32", False)])
+def test_slow_bf16_is_told(file: Path, tmp_path: Path, monkeypatch, capsys, precision: str, native: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    file.write_text(FILE.replace("steps: 3,", f"steps: 3, precision: {precision},"))
+    run_file(StartedRecipe, file, tmp_path / "out")
+    assert ("no bf16 instructions" in capsys.readouterr().err) == (precision == "bf16" and not native)
+
+
 def test_a_folder_in_use_is_refused(file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not empty.*--resume"):
         run_file(StartedRecipe, file, tmp_path)
