@@ -16,7 +16,7 @@ from .plugins import load, registered
 from .progress import progress_bar
 
 if TYPE_CHECKING:
-    from .agent.reader.answers import Answer
+    from .agent.reader.answers import Answer, Upsampling
 
 app = typer.Typer(
     name="textlens",
@@ -24,6 +24,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+_AT_ONCE = 16  # prompts that a language model gets together
 
 Encoders = Annotated[
     list[str] | None,
@@ -306,24 +308,37 @@ def upsample(
     from .agent.models.registry import load_language_model
     from .agent.reader.upsampler import token_counter
     from .agent.reader.upsampler import upsample as rewrite
-    from .prompting.rewrites import FLAGS
 
     given = _arguments(prompts)
     if not given:
         raise InputError("no prompt was given; expected one as an argument, or on stdin with -")
     counter = token_counter(tokenizer) if max_tokens else None
-    rewrites = rewrite(load_language_model(llm), given, count_tokens=counter, token_limit=max_tokens, seed=seed)
-    for one in rewrites:
-        made = one.upsampled
-        if as_json:
-            _print_json(one.as_json())
-            continue
-        typer.echo(made.prompt)
-        _notes([f"{made.original}: {FLAGS[flag]}" for flag in made.flags])
-        if made.error:
-            typer.echo(f"error: {made.original}: {made.error}", err=True)
-    _notes([one.note for one in rewrites])
-    _exit_for(sum(one.upsampled.error is not None for one in rewrites), len(rewrites))
+    model, failed = load_language_model(llm), 0
+    notes: list[str | None] = []
+    with progress_bar("prompts") as bar:
+        task = bar.add_task("rewriting", total=len(given), note="")
+        for start in range(0, len(given), _AT_ONCE):  # printed as soon as they are there, so that Ctrl-C keeps them
+            part = given[start : start + _AT_ONCE]
+            for one in rewrite(model, part, count_tokens=counter, token_limit=max_tokens, seed=seed):
+                _print_upsampling(one, as_json)
+                failed += one.upsampled.error is not None
+                notes.append(one.note)
+            bar.advance(task, len(part))
+    _notes(notes)
+    _exit_for(failed, len(given))
+
+
+def _print_upsampling(one: Upsampling, as_json: bool) -> None:
+    from .prompting.rewrites import FLAGS
+
+    if as_json:
+        _print_json(one.as_json())
+        return
+    made = one.upsampled
+    typer.echo(made.prompt)
+    _notes([f"{made.original}: {FLAGS[flag]}" for flag in made.flags])
+    if made.error:
+        typer.echo(f"error: {made.original}: {made.error}", err=True)
 
 
 @app.command()

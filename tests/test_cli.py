@@ -3,8 +3,10 @@
 import inspect
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from textlens.scenes.scene import scene_at
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from .agent.models.chat_server import chat_server
 from .language_models import tiny_llama
 from .pipelines import tiny_pipeline
 
@@ -201,6 +204,33 @@ def test_ask_and_classify_exit_as_describe_does_for_images_that_are_none(picture
     (line,) = [json.loads(line) for line in runner.invoke(app, ["classify", *free]).stdout.splitlines()]
     assert line["label"] is None  # random weights write no label by themselves
     assert "none of the classes" in line["error"]
+
+
+def test_upsample_prints_rewrites_as_they_come_and_keeps_them_at_ctrl_c():
+    blocked, released = threading.Event(), threading.Event()
+
+    def write(messages):
+        if "kite 16" in messages[-1]["content"]:
+            blocked.set()
+            released.wait(60)
+        return "a kite"
+
+    with chat_server(write) as server:
+        command = [sys.executable, "-c", "from textlens.cli import main; main()", "upsample", "-"]
+        process = subprocess.Popen(
+            [*command, "--llm", f"chat+{server.address}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        process.stdin.write("".join(f"kite {number}\n" for number in range(17)))
+        process.stdin.close()
+        lines = [process.stdout.readline() for _ in range(16)]  # while the last one is still being written
+        assert blocked.wait(60)
+        process.send_signal(signal.SIGINT)
+        released.set()
+        rest = process.stdout.read()
+        assert process.wait(60) != 0
+    assert all("kite" in line for line in lines)
+    assert rest == ""
 
 
 def test_upsample_never_loses_the_prompt(llm):
