@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from ...cache import cache_folder
 from ...errors import InputError
 from ..data.patterns import local_files
+from ..recaption.part_file import FIXED, new_part, schema
 
-RESERVED = ("shard", "key", "image_sha256", "original", "original_error", "error")  # columns that are no style
 _VERSION = 3
 _ROWS = 1 << 16  # read at once
 _ROW = re.compile(r".*: row (\d+)")  # key of an item without a name: "parquet:data/*.parquet: row 17"
@@ -107,25 +107,17 @@ class CaptionSidecars:
 def styles_of(schema: pa.Schema) -> list[str]:
     """The styles that a file has captions of."""
     texts = [name for name in schema.names if pa.types.is_string(schema.field(name).type) or _null(schema, name)]
-    return [name for name in texts if name not in RESERVED and not name.startswith(("keep_", "reasons_"))]
+    return [name for name in texts if name not in FIXED and not name.startswith(("keep_", "reasons_"))]
 
 
 def write_captions(path: Path, rows: Iterable[Mapping[str, Any]], styles: Sequence[str]) -> int:
-    """Write one file, whole or not at all; returns the number of rows. rows: shard, key, original and, for each style,
-    STYLE, keep_STYLE and reasons_STYLE (texts)."""
-    text, texts = pa.string(), pa.list_(pa.string())
-    kinds = {"shard": text, "key": text, "original": texts, "error": text}
-    for style in styles:
-        kinds |= {style: text, f"keep_{style}": pa.bool_(), f"reasons_{style}": texts}
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema(kinds))
+    """Write one file as `textlens recaption` does, whole or not at all; returns the number of rows. rows: shard, key,
+    original and, for each style, STYLE, keep_STYLE and reasons_STYLE (texts)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        pq.write_table(table, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return len(table)
+    with new_part(path, schema(styles)) as part:
+        for row in rows:
+            part.add([dict(row)])
+    return part.number
 
 
 def _files(captions: str) -> list[str]:
