@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,7 @@ def test_upsample_prints_rewrites_as_they_come_and_keeps_them_at_ctrl_c():
         lines = [process.stdout.readline() for _ in range(16)]  # while the last one is still being written
         assert blocked.wait(60)
         process.send_signal(signal.SIGINT)
+        time.sleep(3)  # it is heard before the answer is, also on a busy machine
         released.set()
         rest = process.stdout.read()
         assert process.wait(60) != 0
