@@ -68,7 +68,15 @@ def url(place: Path, arguments: list[str]) -> Iterator[str]:
     with http_server(*arguments, log=place / "log", token=TOKEN) as (address, process):
         yield address
         assert process.poll() is None  # whatever the clients did
-    assert "Traceback" not in (place / "log").read_text()
+    assert_no_traceback((place / "log").read_text())
+
+
+def assert_no_traceback(logged: str) -> None:
+    """But for one race in the SDK (2.3): a message to a session that closes just then is answered twice."""
+    before, *faults = logged.split("Exception in ASGI application")
+    unknown = [one for one in faults if "ClosedResourceError" not in one or "response already completed" not in one]
+    assert "Traceback" not in before, before[-4000:]
+    assert not unknown, unknown[0][-4000:]
 
 
 @pytest.fixture(params=["stdio", "stdio-legacy", "http", "http-legacy"])
