@@ -116,29 +116,27 @@ def folders_inside(patterns: Sequence[str]) -> list[str]:
     """The subfolders, with pictures in them, of those patterns that are folders."""
     folders = [Path(pattern) for pattern in patterns if not url_scheme(pattern) and os.path.isdir(pattern)]
     inside = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_dir() and _is_shown(path)]
-    return [str(path) for path in inside if _pictures(path, recursive=True)]
+    return [str(path) for path in inside if next(_pictures(path, recursive=True), None)]
 
 
 def _expand(pattern: str, recursive: bool) -> list[str]:
     if url_scheme(pattern) or os.path.isfile(pattern):  # a file's name may look like a glob
         return [pattern]
     if os.path.isdir(pattern):
-        return _pictures(Path(pattern), recursive=recursive)
+        return list(_pictures(Path(pattern), recursive=recursive))
     if "\0" in pattern or not glob.has_magic(pattern):
         return []
     return sorted(name for name in glob.glob(pattern, recursive=True) if os.path.isfile(name))
 
 
-def _pictures(folder: Path, *, recursive: bool) -> list[str]:
-    found: list[str] = []
+def _pictures(folder: Path, *, recursive: bool) -> Iterator[str]:
     for path in sorted(folder.iterdir()):
         if not _is_shown(path):
             continue
         if path.is_file() and is_picture(path):
-            found.append(str(path))
+            yield str(path)
         elif recursive and path.is_dir() and not path.is_symlink():  # a link may lead back to where we are
-            found += _pictures(path, recursive=True)
-    return found
+            yield from _pictures(path, recursive=True)
 
 
 def _is_shown(path: Path) -> bool:

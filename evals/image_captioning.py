@@ -26,7 +26,6 @@ from ..errors import InputError
 from ..metrics.bm25 import bm25
 from ..metrics.caption_metrics import best_constant, caption_scores
 from ..metrics.retrieval import own_recall
-from ..metrics.standard_errors import mean_and_error
 from ..metrics.word_overlap import overlap
 from ..prompting.caption_merging import descriptive_caption, short_caption
 from ..prompting.faithfulness.content_words import caption_words, joined_words
@@ -89,7 +88,7 @@ def figures(written: Written, *, meteor: bool = True, java: bool | None = None) 
     """All figures of a row that need no image: caption metrics x100 and CIDEr-D's standard error, overlaps and recalls
     in percent, mean words of a text, and the share of distinct texts."""
     made = caption_scores(written.texts, written.references, meteor=meteor, java=java)
-    error = mean_and_error(made.per_image["CIDEr-D"])[1]
+    error = made.stderr("CIDEr-D")
     names = {"BLEU-4": "bleu_4", "METEOR": "meteor", "CIDEr-D": "cider_d"}
     scores = {name: 100 * made.scores[key] for key, name in names.items() if key in made.scores}
     texts, true = [caption_words(text) for text in written.texts], [joined_words(ones) for ones in written.references]

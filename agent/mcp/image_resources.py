@@ -16,6 +16,7 @@ from ...encoders.images import ImageError, display_name
 from ...errors import encoding_error
 from ...prompting.sanitize import clean
 from ..tools.image_access import ImageAccess
+from ..tools.tool_calls import png
 
 PREFIX = "textlens://image/"
 TEMPLATE = ResourceTemplate(
@@ -68,12 +69,6 @@ class ImageResources:
 
     def _resource(self, name: str) -> Resource:
         return Resource(uri=PREFIX + quote(name), name=name, title=self._titles.get(name))
-
-
-def png(image: Image) -> bytes:
-    encoded = io.BytesIO()
-    image.save(encoded, "PNG")
-    return encoded.getvalue()
 
 
 def _jpeg(image: Image) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -161,3 +162,10 @@ def with_notes(text: str, notes: list[str | None]) -> str:
     """The text, sanitised, with the notes in parentheses."""
     known = [note for note in notes if note]
     return f"{clean(text)} ({'; '.join(known)})" if known else clean(text)
+
+
+def png(image: Image) -> bytes:
+    """The bytes of a PNG file."""
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG")
+    return encoded.getvalue()

@@ -7,7 +7,6 @@ Wrong names and arguments go back to the model as an error message; a wrong set-
 from __future__ import annotations
 
 import base64
-import io
 from typing import Any
 
 from PIL.Image import Image
@@ -15,7 +14,7 @@ from pydantic import Field, SkipValidation
 
 from .base import ImageTool, Result, TextlensTool, as_message, run
 from .output_folder import OutputFolder
-from .tool_calls import ToolCalls
+from .tool_calls import ToolCalls, png
 from .tool_inputs import ASK, CLASSIFY, DESCRIBE, RECREATE, UPSAMPLE
 
 
@@ -92,6 +91,4 @@ class RecreateImage(ImageTool):
 
 
 def _data_url(image: Image) -> str:
-    encoded = io.BytesIO()
-    image.save(encoded, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(encoded.getvalue()).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(png(image)).decode()}"

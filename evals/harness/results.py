@@ -6,12 +6,12 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ...train.engine.run import installed_versions
 from ..aligned_table import aligned, number
 from ..row_roles import Role
 
@@ -106,13 +106,7 @@ def write_samples(folder: Path, task: str, entries: Iterable[Mapping[str, Any]])
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that scores depend on, where they are installed."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), **installed_versions(_PACKAGES)}
 
 
 def as_table(rows: Sequence[ResultRow]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import random
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
@@ -21,6 +19,7 @@ from ...train.recaption.configuration import read_configuration
 from ...train.recaption.flagging import Tally
 from ...train.recaption.part_file import KEEP, REASONS, SIMILARITY, Row, disk_errors, part_path, read_rows, sample_key
 from ...train.recaption.source_parts import ItemReader, Part, ShardError, SourceSettings
+from ..report.inline_page import page_environment, source_hash
 
 NAME = "sheet.html"
 _SIDE = 320  # pixels of the longer side of an image
@@ -97,10 +96,9 @@ def _data_url(image: Image.Image) -> str:
 
 
 def _render(cards: Sequence[Card], styles: Any, source: str, tally: Tally, seed: int) -> str:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     css = _HERE.joinpath("sheet.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return environment.from_string(_HERE.joinpath("sheet.html").read_text(encoding="utf-8")).render(
+    template = page_environment().from_string(_HERE.joinpath("sheet.html").read_text(encoding="utf-8"))
+    return template.render(
         cards=cards, styles=styles, source=source, tally=tally, seed=seed, explained=EXPLAINED,
-        css=Markup(css), css_hash=f"sha256-{digest}",
+        css=Markup(css), css_hash=source_hash(css),
     )  # fmt: skip

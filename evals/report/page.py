@@ -6,8 +6,6 @@ shows as text, never as HTML; the content security policy lets no other script r
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ...errors import InputError, check_range
 from ..harness.results import ResultRow, Results
 from ..harness.saved_results import read_results
 from .gallery import Gallery, Mean, TaskSamples, make_gallery, scan
+from .inline_page import page_environment, source_hash
 from .score_charts import Style, curve, intervals, styles, type_bars
 
 MAX_SAMPLES = 2000
@@ -91,7 +89,7 @@ def write_report(folder: Path, max_samples: int = MAX_SAMPLES) -> Path:
 
 def render(results: Results, samples: Sequence[TaskSamples], gallery: Gallery, max_samples: int) -> str:
     """The page as HTML."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = page_environment()
     environment.filters |= {"figure": figure, "signed": signed, "when": when, "thousands": thousands}
     css, script = (_HERE.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     rows = sorted(results.results, key=lambda row: _ORDER[row.role])  # stable: else as in the file
@@ -101,8 +99,8 @@ def render(results: Results, samples: Sequence[TaskSamples], gallery: Gallery, m
         results=results,
         css=Markup(css),
         script=Markup(script),
-        css_hash=_hash(css),
-        script_hash=_hash(script),
+        css_hash=source_hash(css),
+        script_hash=source_hash(script),
         drawn=drawn,
         summaries=[
             summary
@@ -151,10 +149,6 @@ def when(date: str) -> str:
     except ValueError:
         return date
     return f"{parsed:%Y-%m-%d %H:%M}{' UTC' if parsed.utcoffset() is not None and not parsed.utcoffset() else ''}"
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _of(rows: Sequence[ResultRow], task: str, metric: str) -> list[ResultRow]:

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 import textlens
+from langchain_core.tools import BaseTool
 from textlens.agent.models.registry import LANGUAGE_MODELS
 from textlens.agent.models.serving import serving
+from textlens.agent.tools.tool_models import ToolModels
+from textlens.agent.tools.toolkit import TextlensToolkit
 
 from ..language_models import CHAT_TEMPLATE, tiny_llama
+from .toolkits import tiny_models, tiny_toolkit
 
 ODD = (
     "  two  spaces, and one at the end ",
@@ -92,3 +96,20 @@ def counted(own_tokenizer: Any) -> list[str]:
     """40 short prompts, no two of one length: the server's count of its tokens tells which one it answered."""
     by_length = {len(own_tokenizer(text).input_ids): text for n in range(80) if (text := "Image context: " + "a " * n)}
     return random.Random(1).sample(list(by_length.values()), 40)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> ToolModels:
+    return tiny_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def toolkit(models: ToolModels, tmp_path: Path) -> TextlensToolkit:
+    return tiny_toolkit(models, tmp_path)
+
+
+@pytest.fixture
+def tools(toolkit: TextlensToolkit) -> dict[str, BaseTool]:
+    tools = {tool.name: tool for tool in toolkit.get_tools()}
+    tools["recreate_image"].num_inference_steps = 2  # type: ignore[attr-defined]
+    return tools

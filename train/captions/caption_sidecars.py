@@ -28,17 +28,12 @@ from numpy.typing import NDArray
 
 from ...cache import cache_folder
 from ...errors import InputError
-from ..data.patterns import local_files
+from ..data.patterns import local_files, shard_stem
 from ..recaption.part_file import FIXED, new_part, schema
 
 _VERSION = 3
 _ROWS = 1 << 16  # read at once
 _ROW = re.compile(r".*: row (\d+)")  # key of an item without a name: "parquet:data/*.parquet: row 17"
-
-
-def shard_stem(path: str) -> str:
-    """ "data/train-00.tar" -> "train-00": the same wherever the shard lies."""
-    return os.path.basename(path).removesuffix(".tar")
 
 
 class CaptionSidecars:

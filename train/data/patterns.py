@@ -25,6 +25,11 @@ def local_files(spec: str, ending: str = "") -> list[str]:
     return list(dict.fromkeys(files))
 
 
+def shard_stem(path: str) -> str:
+    """ "data/train-00.tar" -> "train-00": the same wherever the shard lies."""
+    return os.path.basename(path).removesuffix(".tar")
+
+
 def expand_braces(pattern: str) -> list[str]:
     """ "s-{08..10}.tar" -> s-08.tar, s-09.tar, s-10.tar; "{a,b}.tar" -> a.tar, b.tar; in order."""
     braces = re.search(r"\{([^{}]*)\}", pattern)

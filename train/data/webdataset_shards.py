@@ -21,7 +21,7 @@ from ...progress import progress_bar
 from .base import UnreadableItemError
 from .held_out import Split
 from .items import Items, RawItem
-from .patterns import local_files
+from .patterns import local_files, shard_stem
 from .tar_index import DAMAGED, MISSING, Endings, index_file, member_endings, shard_index
 
 FIELDS = ("captions", "caption", "text")  # of a KEY.json, looked for in this order
@@ -47,7 +47,7 @@ class ShardItems(Items):
         read in mixed order. partial: shards of a larger source, which may have no image or no text at all."""
         self.name, self._partial = spec, partial
         self._paths = local_files(spec.partition(":")[2], ".tar")
-        self._stems = [os.path.basename(path).removesuffix(".tar") for path in self._paths]
+        self._stems = [shard_stem(path) for path in self._paths]
         self.shard_names = frozenset(self._stems)
         self.has_images, self._has_texts = image is not None, text is not None
         ending, _, self._field = (text or "").partition(":")

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ...encoders.fingerprint import fingerprint
 from ...encoders.saved_models import write_text
 from ...errors import InputError
 from ..data.patterns import local_files
+from ..engine.run import installed_versions
 from .ledger import named_lock
 from .part_file import disk_errors
 
@@ -62,7 +62,7 @@ def claim_folder(folder: Path, configuration: Configuration) -> None:
                     f"{folder} has other files, such as {others[0]}, but no {NAME}; expected a new folder, or one that "
                     "this command wrote"
                 )
-            made = {"configuration": asdict(configuration), "versions": _versions()}
+            made = {"configuration": asdict(configuration), "versions": installed_versions(("textlens", *_PACKAGES))}
             write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", path)
 
 
@@ -124,13 +124,3 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
         parts = (_flat(inner, f"{name}.{key}" if name else key) for key, inner in value.items())
         return {key: inner for part in parts for key, inner in part.items()}
     return {name: json.loads(json.dumps(value))}
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("textlens", *_PACKAGES):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...encoders.saved_models import write_text
 from ...errors import InputError
 from .part_file import KEEP, disk_errors, part_path, read_rows
 
@@ -55,8 +56,6 @@ def _write(path: Path, text: str, made: TextFiles, overwrite: bool) -> None:
     elif there and not overwrite:
         made.others.append(str(path))
     else:
-        temporary = path.with_name(f".{path.name}.unfinished")
         with disk_errors(path):
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-            os.replace(temporary, path)
+            write_text(text, path)
         made.written += 1

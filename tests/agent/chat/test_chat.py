@@ -30,19 +30,9 @@ from textlens.errors import InputError
 from textlens.scenes.rendering import render
 
 from ..chat_models import ScriptedModel, call, served
-from ..toolkits import SCENE, tiny_models, tiny_toolkit
+from ..toolkits import SCENE
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> ToolModels:
-    return tiny_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def toolkit(models: ToolModels, tmp_path: Path) -> TextlensToolkit:
-    return tiny_toolkit(models, tmp_path)
 
 
 @pytest.fixture

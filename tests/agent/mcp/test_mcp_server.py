@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.tools import BaseTool
 from mcp import Client, MCPError
 from PIL import Image
 from textlens.agent.mcp.call_queue import CallQueue
@@ -31,26 +30,9 @@ from textlens.encoders.base import Description
 from textlens.errors import InputError
 
 from ..mcp_clients import failure, text
-from ..toolkits import SCENE, tiny_models, tiny_toolkit
+from ..toolkits import SCENE
 
 Connect = Callable[..., Client]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> ToolModels:
-    return tiny_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def toolkit(models: ToolModels, tmp_path: Path) -> TextlensToolkit:
-    return tiny_toolkit(models, tmp_path)
-
-
-@pytest.fixture
-def tools(toolkit: TextlensToolkit) -> dict[str, BaseTool]:
-    tools = {tool.name: tool for tool in toolkit.get_tools()}
-    tools["recreate_image"].num_inference_steps = 2  # type: ignore[attr-defined]
-    return tools
 
 
 @pytest.fixture

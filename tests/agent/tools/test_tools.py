@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -28,24 +27,7 @@ from textlens.encoders.images import load_image
 from textlens.encoders.redraw.recreate import Recreation
 from textlens.errors import InputError
 
-from ..toolkits import SCENE, tiny_models, tiny_toolkit
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> ToolModels:
-    return tiny_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def toolkit(models: ToolModels, tmp_path: Path) -> TextlensToolkit:
-    return tiny_toolkit(models, tmp_path)
-
-
-@pytest.fixture
-def tools(toolkit: TextlensToolkit) -> dict[str, BaseTool]:
-    tools = {tool.name: tool for tool in toolkit.get_tools()}
-    tools["recreate_image"].num_inference_steps = 2  # type: ignore[attr-defined]
-    return tools
+from ..toolkits import SCENE
 
 
 def used(tool: BaseTool, **arguments: Any) -> ToolMessage:

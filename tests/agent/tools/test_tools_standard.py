@@ -13,12 +13,7 @@ from textlens.agent.tools.tool_models import ToolModels
 from textlens.agent.tools.toolkit import TextlensToolkit
 from textlens.agent.tools.tools import AskImage, ClassifyImage, DescribeImage, RecreateImage, UpsamplePrompt
 
-from ..toolkits import tiny_models, tiny_toolkit
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> ToolModels:
-    return tiny_models(tmp_path_factory.mktemp("models"))
+from ..toolkits import tiny_toolkit
 
 
 class Suite:

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from accelerate import Accelerator
 from textlens.errors import InputError
-from textlens.train.captions.caption_sidecars import CaptionSidecars, shard_stem, write_captions
+from textlens.train.captions.caption_sidecars import CaptionSidecars, write_captions
 from textlens.train.data.base import data_settings
 from textlens.train.data.files import FileSource
+from textlens.train.data.patterns import shard_stem
 from textlens.train.engine.batches import batches
 from textlens.train.engine.recipe import LoopConfig
 
