@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("encoders", "prompting", "metrics", "agent", "train", "evals", "scenes")
+PACKAGES = ("commands", "encoders", "prompting", "metrics", "agent", "train", "evals", "scenes")
 ROLES = {"__init__", "base", "registry"}  # names that several packages may use
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from textlens import cli
 from textlens.cli import app
+from textlens.commands.recreate_command import recreate
 from textlens.scenes.rendering import render
 from textlens.scenes.scene import scene_at
 from typer.main import get_command
@@ -154,7 +154,7 @@ def test_recreate_shows_image_words_and_redrawn_image(pictures, tmp_path):
 def test_recreate_has_the_library_s_own_defaults():
     from textlens.encoders.redraw.redrawer import Redrawer
 
-    ours, library = inspect.signature(cli.recreate).parameters, inspect.signature(Redrawer.draw).parameters
+    ours, library = inspect.signature(recreate).parameters, inspect.signature(Redrawer.draw).parameters
     names = {"guidance": "guidance_scale", "steps": "num_inference_steps", "seed": "seed"}
     assert {name: ours[name].default for name in names} == {name: library[own].default for name, own in names.items()}
 

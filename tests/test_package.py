@@ -23,6 +23,7 @@ LAYERS = {  # what each package may import of ours; the leaves at the top are op
     "agent": {"encoders", "prompting"},
     "train": {"encoders", "prompting", "metrics"},
     "evals": {"agent", "encoders", "prompting", "metrics", "train"},
+    "commands": {"agent", "encoders", "prompting", "metrics", "train", "evals"},
     "scenes": {"agent", "encoders", "prompting", "metrics", "train", "evals"},
 }
 LEAVES = {"cache", "errors", "progress", "plugins"}

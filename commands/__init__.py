@@ -1,0 +1,1 @@
+"""The command line: each command parses, builds, calls one library function, and prints. Results go to stdout."""

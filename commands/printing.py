@@ -1,0 +1,62 @@
+"""What commands read and print alike."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import typer
+
+from ..errors import InputError
+
+
+def print_json(record: dict[str, Any]) -> None:
+    # A file name may hold bytes that are not text; ASCII escapes keep every line valid.
+    sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.flush()
+
+
+def print_notes(notes: list[str | None]) -> None:
+    for note in dict.fromkeys(note for note in notes if note):
+        typer.echo(f"note: {note}", err=True)
+
+
+def labelled(image: str, encoder: str, text: str, num_images: int, num_encoders: int) -> str:
+    """The text alone where it can only mean one thing, else with the names of image and encoder in front."""
+    label = [image] * (num_images > 1) + [f"[{encoder}]"] * (num_encoders > 1)
+    return f"{' '.join(label)}: {text}" if label else text
+
+
+def exit_for(failed: int, total: int) -> None:
+    if failed:
+        raise typer.Exit(2 if failed == total else 1)
+
+
+def expanded(images: list[str], recursive: bool) -> list[str]:
+    """Names of single images; says which subfolders are left out."""
+    from ..encoders.images import expand_images, folders_inside
+
+    for folder in [] if recursive else folders_inside(images):
+        typer.echo(f"note: the pictures in {folder} are left out; --recursive takes them", err=True)
+    return expand_images(images, recursive=recursive)
+
+
+def bytes_of_stdin(names: list[str]) -> list[Any]:
+    """The names; where one is "-", the file on stdin in its place."""
+    return [sys.stdin.buffer.read() if name == "-" else name for name in names]
+
+
+def arguments(given: list[str]) -> list[str]:
+    """The arguments; where one is "-", the lines of stdin in its place."""
+    found: list[str] = []
+    for argument in given:
+        found += _lines_of_stdin() if argument == "-" else [argument]
+    return found
+
+
+def _lines_of_stdin() -> list[str]:
+    try:
+        return [line.strip() for line in sys.stdin if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"stdin is no text ({error}); expected one line for each, in {sys.stdin.encoding}") from None

@@ -1,0 +1,66 @@
+"""`textlens upsample`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import InputError
+from ..progress import progress_bar
+from .command_options import AsJson, LanguageModelSpec, Seed
+from .printing import arguments, exit_for, print_json, print_notes
+
+if TYPE_CHECKING:
+    from ..agent.reader.answers import Upsampling
+
+_AT_ONCE = 16  # prompts that a language model gets together
+
+
+def upsample(
+    prompts: Annotated[list[str], typer.Argument(help="Short prompts; - reads them from stdin, one a line.")],
+    llm: LanguageModelSpec = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="How long a prompt the image generator reads, such as 77 for CLIP.")
+    ] = None,
+    tokenizer: Annotated[
+        str, typer.Option(help="What counts them: clip, or the hub id or folder of the generator's tokenizer.")
+    ] = "clip",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Turn short prompts for an image generator into detailed ones that keep every word's meaning."""
+    from ..agent.models.registry import load_language_model
+    from ..agent.reader.upsampler import token_counter
+    from ..agent.reader.upsampler import upsample as rewrite
+
+    given = arguments(prompts)
+    if not given:
+        raise InputError("no prompt was given; expected one as an argument, or on stdin with -")
+    counter = token_counter(tokenizer) if max_tokens else None
+    model, failed = load_language_model(llm), 0
+    notes: list[str | None] = []
+    with progress_bar("prompts") as bar:
+        task = bar.add_task("rewriting", total=len(given), note="")
+        for start in range(0, len(given), _AT_ONCE):  # printed as soon as they are there, so that Ctrl-C keeps them
+            part = given[start : start + _AT_ONCE]
+            for one in rewrite(model, part, count_tokens=counter, token_limit=max_tokens, seed=seed):
+                _print_upsampling(one, as_json)
+                failed += one.upsampled.error is not None
+                notes.append(one.note)
+            bar.advance(task, len(part))
+    print_notes(notes)
+    exit_for(failed, len(given))
+
+
+def _print_upsampling(one: Upsampling, as_json: bool) -> None:
+    from ..prompting.rewrites import FLAGS
+
+    if as_json:
+        print_json(one.as_json())
+        return
+    made = one.upsampled
+    typer.echo(made.prompt)
+    print_notes([f"{made.original}: {FLAGS[flag]}" for flag in made.flags])
+    if made.error:
+        typer.echo(f"error: {made.original}: {made.error}", err=True)
