@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor, nn
 
 from ...encoders.clip.clip import Clip
@@ -43,6 +43,7 @@ from .diffusion import (
     squared_errors,
 )
 from .text_tower import export_text_encoder
+from .unet import new_unet, reset_modules
 
 _BATCH = 64  # of evaluation
 _NOISE, _TIMESTEP, _DROPOUT = 1, 2, 3  # streams of random numbers
@@ -59,6 +60,8 @@ class TextToImageConfig:
     unet: Mapping[str, Any] = field(default_factory=dict)  # of `UNet2DConditionModel`; sizes that follow are filled in
     scheduler: Mapping[str, Any] = field(default_factory=dict)  # of `DDIMScheduler`; v-prediction if it says nothing
     start: str | None = None  # folder or hub id of a trained `StableDiffusionPipeline`
+    # of its U-Net, the modules that begin anew, by a part of their dotted names; "attn2" is how it reads the text
+    reset: tuple[str, ...] = ()
     # keep the latents of a source with a fixed number of items on disk, without random crops; a source without end is
     # encoded in each step
     cache_latents: bool = True
@@ -73,6 +76,8 @@ class TextToImageConfig:
         if (self.start and parts) or not (self.start or anew):
             got = [*parts, *(["start"] if self.start else [])]
             raise InputError(f"got {got}; expected clip, autoencoder and unet for a new model, or start alone to go on")
+        if self.reset and not self.start:
+            raise InputError(f"reset is {list(self.reset)}, but without start all weights are new; leave it out")
 
 
 class TextToImageRecipe(Recipe):
@@ -89,6 +94,7 @@ class TextToImageRecipe(Recipe):
             pipeline = load_pipeline(config.start, **WITHOUT_CHECKER)
             vae, text_encoder, self.tokenizer = pipeline.vae, pipeline.text_encoder, pipeline.tokenizer
             self.scheduler, unet = pipeline.scheduler, pipeline.unet
+            reset_modules(unet, config.reset, config.loop.seed)
         else:
             vae = _load_autoencoder(str(config.autoencoder))
             text_encoder, self.tokenizer = export_text_encoder(Clip.from_pretrained(str(config.clip)))
@@ -186,25 +192,6 @@ class TextToImageRecipe(Recipe):
         before = Path(self.config.start) / "vae" if self.config.start else Path(str(self.config.autoencoder))
         if (before / RECORD).exists():
             shutil.copy(before / RECORD, folder / "vae" / RECORD)
-
-
-def new_unet(settings: Mapping[str, Any], vae: Any, text_encoder: Any, seed: int) -> Any:
-    """A `UNet2DConditionModel` with fresh weights, a function of the seed alone, whose sizes fit the other two."""
-    sizes = {
-        "sample_size": vae.config["sample_size"] // latent_factor(vae),
-        "in_channels": vae.config["latent_channels"],
-        "out_channels": vae.config["latent_channels"],
-        "cross_attention_dim": text_encoder.config.hidden_size,
-    }
-    wrong = {name: value for name, value in settings.items() if sizes.get(name, value) != value}
-    if wrong:
-        raise InputError(f"the settings of unet say {wrong}; autoencoder and text encoder make it {sizes}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            return UNet2DConditionModel(**{**settings, **sizes})
-        except (TypeError, ValueError) as error:
-            raise InputError(f"diffusers cannot build a U-Net from these settings: {error}") from error
 
 
 def new_scheduler(settings: Mapping[str, Any]) -> Any:

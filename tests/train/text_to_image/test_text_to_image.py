@@ -299,6 +299,26 @@ def test_training_goes_on_from_a_pipeline(config, make, recipe, tmp_path):
     assert record["settings"]["start"] == str(start)
 
 
+def test_reset_draws_named_modules_anew_and_leaves_the_others(config, tmp_path):
+    run(TextToImageRecipe, config, tmp_path / "first")
+    start = tmp_path / "first" / "model"
+    trained = UNet2DConditionModel.from_pretrained(start / "unet").state_dict()
+    reset = replace(config, **FRESH, start=str(start), reset=("attn2",))
+    found = TextToImageRecipe(reset, tmp_path / "cache").model.state_dict()
+    again = TextToImageRecipe(reset, tmp_path / "cache").model.state_dict()
+    other = replace(reset, loop=replace(config.loop, seed=1))
+    another = TextToImageRecipe(other, tmp_path / "cache").model.state_dict()
+    of_text = {name for name in trained if ".attn2." in name and name.endswith("weight")}
+    assert of_text
+    for name in trained:
+        assert torch.equal(found[name], again[name])
+        if name in of_text:
+            assert not torch.equal(found[name], trained[name])
+            assert not torch.equal(found[name], another[name])
+        elif ".attn2." not in name:
+            assert torch.equal(found[name], trained[name])
+
+
 def test_folder_holds_the_averaged_u_net_in_half_precision_and_checkpoints_nothing_frozen(config, tmp_path):
     run(TextToImageRecipe, config, tmp_path / "run")
     kept = load_checkpoint(checkpoints(tmp_path / "run")[-1]).tensors
@@ -354,6 +374,7 @@ def test_bad_settings_are_errors(config, make, folder):
         ({"caption_dropout": 1.0}, "caption_dropout is 1.0"),
         ({"min_snr": 0.0}, "min_snr is 0.0"),
         ({"start": "weights"}, "start alone"),
+        ({"reset": ("attn2",)}, "without start all weights are new"),
         ({"clip": None}, "expected clip"),
     ):
         with pytest.raises(InputError, match=message):
