@@ -21,6 +21,12 @@ def evaluate(
     ] = None,
     llm: LanguageModelSpec = None,
     num_fewshot: Annotated[str, typer.Option(help="Numbers of shots, with commas, such as 0,4,16.")] = "4",
+    first_words: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows with the first words of each context alone too: how many, with commas, such as 4,8,16."
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Items of each task, drawn by --seed; by default all.")
     ] = None,
@@ -44,7 +50,14 @@ def evaluate(
 
     if log_samples and output_path is None:
         raise InputError("--log-samples needs --output-path, the folder to write them to")
-    settings = EvalSettings(_counts(num_fewshot), seed, floors, output_path, log_samples=log_samples)
+    settings = EvalSettings(
+        _counts("--num-fewshot", num_fewshot),
+        seed,
+        floors,
+        output_path,
+        log_samples=log_samples,
+        first_words=_counts("--first-words", first_words, least=1) if first_words else (),
+    )
     results = run(
         tasks, settings, encoders=encoder or (), contexts=context or (), llm=llm, data_dir=data_dir, limit=limit
     )
@@ -89,11 +102,11 @@ def report(
     typer.echo(str(write_report(folder, max_samples)))
 
 
-def _counts(text: str) -> list[int]:
+def _counts(option: str, text: str, least: int = 0) -> list[int]:
     try:
         counts = [int(part) for part in text.split(",")]
     except ValueError:
         counts = [-1]
-    if min(counts) < 0:
-        raise InputError(f"--num-fewshot is {text!r}; expected numbers with commas, such as 0,4,16")
-    return counts
+    if min(counts) < least:
+        raise InputError(f"{option} is {text!r}; expected numbers from {least} with commas, such as {least},4,16")
+    return list(dict.fromkeys(counts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,28 @@ Source = Callable[[Doc], tuple[Context, ...]]
 
 @dataclass(frozen=True)
 class ContextRow:
-    """One row of a table. name: an encoder's spec, FILE:COLUMN, or one of the constants above."""
+    """One row of a table. name: an encoder's spec, FILE:COLUMN, or one of the constants above. cut: only the first
+    words of another row are told."""
 
     name: str
     role: Role
     source: Source
     encoder: str | None = None
+    cut: bool = False
 
 
 def encoder_row(spec: str, words: Callable[[str, str], str]) -> ContextRow:
     """words: (spec, name of an image) -> its words."""
     return ContextRow(spec, "encoder", lambda doc: (Context(words(spec, doc.image)),), spec)
+
+
+def first_words(row: ContextRow, number: int) -> ContextRow:
+    """The row with the first `number` words of its texts alone, in the images to be answered about and in shots."""
+
+    def source(doc: Doc) -> tuple[Context, ...]:
+        return tuple(replace(one, text=" ".join(one.text.split()[:number])) for one in row.source(doc))
+
+    return replace(row, name=f"{row.name}, first {number} words", source=source, cut=True)
 
 
 class FileContexts:
@@ -88,7 +99,7 @@ def _column_label(column: str) -> str:
 def table_rows(
     rows: Sequence[ContextRow], docs: Sequence[Doc], *, floors: bool = True, seed: int = 0
 ) -> list[ContextRow]:
-    """All rows of a table: first the floors, then `rows`, all of them together, and ground truth where docs have it.
+    """All rows of a table: first the floors, then `rows`, all whole ones together, and ground truth where docs have it.
 
     "other image" tells the words of the first of `rows` for the next document of another image, in an order drawn by
     seed.
@@ -99,8 +110,8 @@ def table_rows(
         if rows and len({doc.image for doc in docs}) > 1:
             made.append(ContextRow(OTHER, "floor", _of_other(rows[0].source, docs, seed)))
     made += rows
-    if len(rows) > 1:
-        made.append(ContextRow(ALL, "all", _together(rows)))
+    if len(whole := [row for row in rows if not row.cut]) > 1:
+        made.append(ContextRow(ALL, "all", _together(whole)))
     if floors and any(doc.truth for doc in docs):
         made.append(ContextRow(TRUTH, "ceiling", lambda doc: (Context(doc.truth),) if doc.truth else ()))
     return made

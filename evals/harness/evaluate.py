@@ -39,6 +39,7 @@ def evaluate(
     asked_for = {
         "tasks": list(tasks), "encoders": list(encoders), "contexts": list(contexts), "llm": spec, "limit": limit,
         "num_fewshot": list(settings.num_fewshot), "seed": settings.seed, "data_dir": str(data_dir),
+        "first_words": list(settings.first_words),
         "configs": {task.config.task: asdict(task.config) for task in opened},
     }  # fmt: skip
     return run(opened, loaded, files, model, settings, asked_for=asked_for)

@@ -35,7 +35,7 @@ from ..task_data.documents import Doc, drawn
 from ..task_data.image_files import check
 from .background_words import BackgroundWords
 from .completion_cache import CachedModel, CompletionCache
-from .context_rows import NONE, ContextRow, FileContexts, encoder_row
+from .context_rows import NONE, ContextRow, FileContexts, encoder_row, first_words
 from .results import ResultRow, Results, TaskAbout, versions, write_samples
 from .task_base import Task
 
@@ -52,6 +52,7 @@ class EvalSettings:
     output: Path | None = None
     cache: Path | None = None  # of words and completions; by default output/cache
     log_samples: bool = False  # prompts, completions, words and thumbnails too
+    first_words: Sequence[int] = ()  # further rows with so many words of each context
 
     @property
     def cache_folder(self) -> Path | None:
@@ -177,6 +178,7 @@ def open_contexts(
     with background as words:
         rows = [encoder_row(spec, words) for spec in encoders] if words else []
         rows += [ContextRow(one.spec, "file", one) for one in files]
+        rows = [one for row in rows for one in (*(first_words(row, n) for n in settings.first_words), row)]
         yield task.contexts(rows, floors=settings.floors)
 
 

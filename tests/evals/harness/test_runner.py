@@ -58,6 +58,25 @@ def test_prompts_carry_shots_of_other_images_with_their_words(task):
     assert len({prompt[: prompt.rindex("Image context")] for prompt in model.prompts}) == 1
 
 
+def test_first_words_are_rows_beside_the_whole_text(task, tmp_path):
+    files = [FileContexts("questions.jsonl:caption", tmp_path, "question_id")]
+    model = Reader()
+    settings = EvalSettings((2,), first_words=(2,))
+    rows = by_row(run([task], {"looker": Looker()}, files, model, settings))
+    names = [name for name, _ in rows if not name.startswith("constant")]
+    assert names == [
+        "none", "other image", "looker, first 2 words", "looker",
+        "questions.jsonl:caption, first 2 words", "questions.jsonl:caption", "all", "truth",
+    ]  # fmt: skip
+    cut, whole = rows["looker, first 2 words", 2], rows["looker", 2]
+    assert (cut.encoder, cut.role) == (whole.encoder, whole.role) == ("looker", "encoder")
+    assert whole.score == rows["all", 2].score == 100
+    assert cut.score < 60  # "it is", without the colour
+    cut_prompts = [prompt for prompt in model.prompts if "Image context: it is\n" in prompt]
+    assert len(cut_prompts) >= 16
+    assert {prompt.count("Image context: it is\n") for prompt in cut_prompts} == {3}  # of the shots too
+
+
 def test_no_shots_are_pseudo_samples_without_words(task):
     model = Reader()
     run([task], {"looker": Looker()}, [], model, EvalSettings((0,), floors=False))
