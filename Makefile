@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # vLLM on a CPU, for the server tests. Its torch is another than ours, so it has an environment of its own.
 VLLM := .venv-vllm
+# Processes that run tests side by side, each on one core.
+JOBS ?= 2
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: demo test lint soak setup vllm clean
@@ -17,7 +19,7 @@ $(VENV)/.gemma: $(VENV)/.installed
 	touch $@
 
 test: setup vllm lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --durations 15
 
 # Formatting, style and types.
 lint: setup
