@@ -26,6 +26,7 @@ COMMANDS = {  # name -> the function of its arguments
     "chat": "textlens.commands.chat_commands:chat",
     "serve-llm": "textlens.commands.chat_commands:serve_llm",
     "mcp": "textlens.agent.mcp.mcp_command:mcp",
+    "web": "textlens.agent.web.web_command:web",
     "eval": "textlens.commands.eval_commands:evaluate",
     "compare": "textlens.commands.eval_commands:compare",
     "report": "textlens.commands.eval_commands:report",

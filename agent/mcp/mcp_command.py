@@ -62,13 +62,13 @@ def mcp(
         raise InputError(f"no MCP SDK of version 2 ({error}); install it: pip install 'textlens[mcp]'") from error
     from ...encoders.images import ImageLimits
     from ...encoders.registry import check_encoder
+    from ..http_serving import HttpSettings
     from ..models.registry import check_language_model
     from ..tools.image_access import ImageAccess
     from ..tools.image_store import ImageStore
     from ..tools.output_folder import OutputFolder
     from ..tools.tool_calls import ToolCalls
     from ..tools.tool_models import ToolModels
-    from .mcp_http import HttpSettings
     from .mcp_serving import serve_mcp, stored
 
     for spec in encoder or ():  # names are checked now; models load when a tool first needs them

@@ -1,57 +1,18 @@
-"""MCP over streamable HTTP: an address, a token, and checks of the Host and Origin headers."""
+"""MCP over streamable HTTP: with a token, and checks of the Host and Origin headers."""
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
-import os
-import re
-import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from mcp.server import Server
 from mcp.server.transport_security import TransportSecuritySettings
-from starlette.datastructures import Headers
-from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from ...errors import InputError
+from ..http_serving import HttpSettings, TokenRequired, serve_app
 
 PATH = "/mcp"
 MAX_BODY = 32 * 2**20  # bytes of a request: a data URL of an image of about 24 MB
-_STOP_SECONDS = 2  # for answers under way; a client's event stream never ends by itself
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-_TOKEN = re.compile(r"[\x21-\x7e]+")  # what may stand in a header
-
-
-@dataclass(frozen=True)
-class HttpSettings:
-    """Where to serve. Raises `InputError` for an address beyond this machine without a token."""
-
-    host: str
-    port: int  # 0 takes a free one
-    token: str | None = None  # clients send "Authorization: Bearer TOKEN"
-    allowed_hosts: Sequence[str] = ()  # further names by which clients may call this machine
-
-    def __post_init__(self) -> None:
-        if self.token is not None and not _TOKEN.fullmatch(self.token):
-            raise InputError("the token is blank, or holds spaces or other than ASCII characters; choose another")
-        if self.token is None and not is_loopback(self.host):
-            raise InputError(
-                f"--host {self.host} can be reached from other machines, so a token is required: set "
-                "TEXTLENS_MCP_TOKEN (or --token) to a long random text, or take --host 127.0.0.1 to serve this machine"
-            )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine alone."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, whatever it stands for
-        return False
 
 
 def serve_http(server: Server[Any], settings: HttpSettings, announce: Callable[[str], object]) -> None:
@@ -59,20 +20,7 @@ def serve_http(server: Server[Any], settings: HttpSettings, announce: Callable[[
 
     Raises `InputError` if the address cannot be had.
     """
-    import uvicorn
-
-    listening = _listen(settings)
-    port = listening.getsockname()[1]
-    config = uvicorn.Config(
-        http_app(server, settings),
-        log_config=None,
-        access_log=False,
-        ws="none",
-        timeout_graceful_shutdown=_STOP_SECONDS,
-    )
-    announce(f"http://{_in_url(settings.host)}:{port}{PATH}")
-    with listening, suppress(KeyboardInterrupt):  # which uvicorn raises after its shutdown
-        uvicorn.Server(config).run(sockets=[listening])
+    serve_app(http_app(server, settings), settings, PATH, announce)
 
 
 def http_app(server: Server[Any], settings: HttpSettings) -> ASGIApp:
@@ -83,60 +31,12 @@ def http_app(server: Server[Any], settings: HttpSettings) -> ASGIApp:
     return app if settings.token is None else TokenRequired(app, settings.token)
 
 
-class TokenRequired:
-    """401 for every request without the token."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app, self._token = app, token.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or self._is_authorised(Headers(scope=scope)):
-            await self._app(scope, receive, send)
-            return
-        text = "a token is required: expected the header Authorization: Bearer TOKEN, with the token of this server\n"
-        await Response(text, 401, {"WWW-Authenticate": "Bearer"}, "text/plain")(scope, receive, send)
-
-    def _is_authorised(self, headers: Headers) -> bool:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        # Constant time: how long it takes must not tell how much of a guess is right.
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self._token)
-
-
 def _security(settings: HttpSettings) -> TransportSecuritySettings:
     """Against DNS rebinding: a web page must not reach this server through its reader's browser."""
-    names = dict.fromkeys([*_LOOPBACK, _in_url(settings.host), *map(_in_url, settings.allowed_hosts)])
-    if not is_loopback(settings.host):
-        names[socket.gethostname().lower()] = None
+    names = settings.names
     return TransportSecuritySettings(
         allowed_hosts=[form for name in names for form in (name, f"{name}:*")],
         allowed_origins=[
             f"{scheme}://{name}{port}" for scheme in ("http", "https") for name in names for port in ("", ":*")
         ],
     )
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
-
-
-def _listen(settings: HttpSettings) -> socket.socket:
-    try:
-        ((family, kind, protocol, _, address), *_) = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        # Not socket.create_server: its sockets do not name TCP, so asyncio leaves Nagle's algorithm on, 40 ms a call.
-        listening = socket.socket(family, kind, protocol)
-        try:
-            if os.name == "posix":  # elsewhere it would share the port with another program
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen(128)
-        except OSError:
-            listening.close()
-            raise
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"cannot serve on {settings.host}, port {settings.port} ({reason}); choose another --port or --host"
-        ) from error
-    return listening

@@ -37,9 +37,9 @@ from pydantic import ValidationError
 from ... import __version__
 from ...encoders.images import ImageError
 from ...errors import TextlensError
+from ..tools.call_queue import CallQueue
 from ..tools.tool_calls import RecoverableError, ToolCalls, ToolResult, png
 from ..tools.tool_inputs import RECREATE, TOOLS, ToolSpec, invalid_arguments
-from .call_queue import CallQueue
 from .image_resources import TEMPLATE, ImageResources
 
 EVIDENCE = "textlens/evidence"  # key in a result's _meta: clients do not show it to their model

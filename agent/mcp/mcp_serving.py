@@ -8,10 +8,11 @@ from contextlib import closing
 
 from ...encoders.images import display_name, expand_images
 from ...prompting.sanitize import clean
+from ..http_serving import HttpSettings
+from ..tools.call_queue import CallQueue
 from ..tools.image_store import ImageStore
 from ..tools.tool_calls import ToolCalls
-from .call_queue import CallQueue
-from .mcp_http import HttpSettings, serve_http
+from .mcp_http import serve_http
 from .mcp_server import McpTools
 from .mcp_stdio import serve_stdio
 

@@ -64,8 +64,9 @@ class ToolCalls:
 
     def describe(self, image: str) -> ToolResult:
         """All encoders' descriptions of one image."""
-        words = [{"encoder": one.encoder, "text": one.text} for one in self._descriptions(self._open(image))]
-        lines = [f"{one['encoder']}: {quoted(clean(one['text']))}" for one in words]
+        found = self._descriptions(self._open(image))
+        words = [{"encoder": one.encoder, "text": one.text, "note": one.note} for one in found]
+        lines = [f"{one.encoder}: {quoted(clean(one.text))}" for one in found]
         return ToolResult("\n".join(lines), {"image": display_name(image), "descriptions": words})
 
     def ask(self, image: str, question: str, choices: list[str] | None = None) -> ToolResult:

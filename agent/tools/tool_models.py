@@ -11,7 +11,7 @@ from ...encoders.base import Encoder
 from ...encoders.images import DEFAULT_LIMITS, ImageLimits
 from ...encoders.registry import ASK_ENCODERS, REDRAW_ENCODER, load_encoder
 from ..models.base import LanguageModel
-from ..models.registry import load_language_model
+from ..models.registry import default_language_model, load_language_model
 
 if TYPE_CHECKING:
     from ...encoders.redraw.redrawer import Redrawer
@@ -39,6 +39,22 @@ class ToolModels:
         self.lock = RLock()
         self._encoders, self._language_model, self._decoder = encoders, language_model, decoder
         self._limits = limits
+
+    @property
+    def encoder_names(self) -> list[str]:
+        """Of what describes images; nothing is loaded for it."""
+        return [*(self._encoders or ASK_ENCODERS)]
+
+    @property
+    def language_model_name(self) -> str:
+        """Its spec; nothing is loaded for it."""
+        given = self._language_model
+        return default_language_model() if given is None else given if isinstance(given, str) else given.spec
+
+    @property
+    def has_own_decoder(self) -> bool:
+        """Whether drawings are by the small decoder that comes along."""
+        return self._decoder is None
 
     @cached_property
     def describer(self) -> Describer:

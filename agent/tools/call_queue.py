@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -13,15 +13,23 @@ T = TypeVar("T")
 class CallQueue:
     """`await run(function)`. A cancelled call that waits never starts; one that runs ends unheard.
 
-    busy: whether a function is running.
+    busy: whether a function is running. waiting: how many calls wait for it.
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="textlens-mcp")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="textlens-calls")
         self.busy = False
+        self._pending: set[Future[Any]] = set()
+
+    @property
+    def waiting(self) -> int:
+        return sum(not (one.running() or one.done()) for one in tuple(self._pending))
 
     async def run(self, function: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._thread.submit(self._call, function))
+        future = self._thread.submit(self._call, function)
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Drop the calls that wait. Python waits for one that runs before it exits: nothing can stop it."""

@@ -1,0 +1,1 @@
+"""`textlens web`: a page to look at images through text."""
