@@ -37,7 +37,7 @@ from pydantic import ValidationError
 from ... import __version__
 from ...encoders.images import ImageError
 from ...errors import TextlensError
-from ..tools.call_queue import CallQueue
+from ..call_queue import CallQueue
 from ..tools.tool_calls import RecoverableError, ToolCalls, ToolResult, png
 from ..tools.tool_inputs import RECREATE, TOOLS, ToolSpec, invalid_arguments
 from .image_resources import TEMPLATE, ImageResources

@@ -8,8 +8,8 @@ from contextlib import closing
 
 from ...encoders.images import display_name, expand_images
 from ...prompting.sanitize import clean
+from ..call_queue import CallQueue
 from ..http_serving import HttpSettings
-from ..tools.call_queue import CallQueue
 from ..tools.image_store import ImageStore
 from ..tools.tool_calls import ToolCalls
 from .mcp_http import serve_http

@@ -25,8 +25,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...encoders.images import DEFAULT_LIMITS, ImageError, ImageLimits
 from ...errors import TextlensError
+from ..call_queue import CallQueue
 from ..http_serving import HttpSettings, TokenRequired
-from ..tools.call_queue import CallQueue
 from ..tools.tool_calls import RecoverableError
 from .web_actions import ACTIONS, WebActions
 

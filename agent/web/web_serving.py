@@ -11,8 +11,8 @@ from typing import Any
 from ...encoders.images import ImageLimits, expand_images, load_image
 from ...errors import InputError
 from ...prompting.sanitize import clean
+from ..call_queue import CallQueue
 from ..http_serving import HttpSettings, serve_app
-from ..tools.call_queue import CallQueue
 from ..tools.tool_models import ToolModels
 from .web_actions import Sample, WebActions
 from .web_app import WebApp

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 from PIL import Image
+from textlens.agent.call_queue import CallQueue
 from textlens.agent.mcp.image_resources import PAGE, PNG_PIXELS
 from textlens.agent.mcp.mcp_server import EVIDENCE, McpTools
 from textlens.agent.tools import tool_models
-from textlens.agent.tools.call_queue import CallQueue
 from textlens.agent.tools.image_access import ImageAccess
 from textlens.agent.tools.image_store import ImageStore
 from textlens.agent.tools.tool_calls import ToolCalls

@@ -9,8 +9,8 @@ from contextlib import closing
 import httpx
 import pytest
 from PIL import Image
+from textlens.agent.call_queue import CallQueue
 from textlens.agent.http_serving import HttpSettings
-from textlens.agent.tools.call_queue import CallQueue
 from textlens.agent.web.web_actions import KEPT_IMAGES, Sample, WebActions, marked
 from textlens.agent.web.web_app import WebApp
 from textlens.agent.web.web_serving import about, offered
