@@ -9,8 +9,8 @@ import pytest
 import textlens
 import typer
 from textlens.errors import InputError
-from textlens.scenes.evals import captioner_facts
-from textlens.scenes.evals.captioner_facts import FLOOR, evaluate
+from textlens.scenes.evals.better_captions import captioner_facts
+from textlens.scenes.evals.better_captions.captioner_facts import FLOOR, evaluate
 from textlens.scenes.facts import KINDS
 from typer.testing import CliRunner
 

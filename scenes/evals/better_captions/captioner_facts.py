@@ -1,6 +1,6 @@
 """What captions of the made world's test split tell: those of its styles, and those that captioners write.
 
-    python -m textlens.scenes.evals.captioner_facts base=runs/coca-web/model short=runs/captioner-short/model
+    python -m textlens.scenes.evals.better_captions.captioner_facts base=runs/coca-web/model short=…
 
 Precision says how many of the facts told are true, recall how many of the true ones are told. The captions of each
 style are rows too: `web` is what the base learnt from, `short` and `descriptive` what captioners of them can reach.
@@ -14,11 +14,11 @@ from typing import Annotated
 
 import typer
 
-from ...encoders.coca.captioner import CocaCaptioner
-from ..facts import KINDS, Score, score_texts
-from ..world import Scene
-from .tables import markdown
-from .testbed import captions_of, device, first_scenes, floor_scores, named_folders, pictures
+from ....encoders.coca.captioner import CocaCaptioner
+from ...facts import KINDS, Score, score_texts
+from ...world import Scene
+from ..tables import markdown
+from ..testbed import captions_of, device, first_scenes, floor_scores, named_folders, pictures
 
 STYLES = ("web", "short", "descriptive")
 FLOOR = "floor: best constant text"

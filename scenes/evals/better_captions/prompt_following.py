@@ -1,6 +1,6 @@
 """Which text-to-image model follows prompts better? The comparison of Betker et al. 2023 (DALL-E 3), on scenes.
 
-    python -m textlens.scenes.evals.prompt_following web=runs/web-0/model,runs/web-1/model descriptive=… --plot out.png
+    python -m textlens.scenes.evals.better_captions.prompt_following web=FOLDER,FOLDER descriptive=FOLDER,… --plot out.png
 
 Models of one name differ in their seed alone. Each draws prompts of the test scenes in each style; what is printed is
 the mean over a name's models, and its standard error. The drawings are scored against the prompt that a user gave:
@@ -24,19 +24,19 @@ from typing import Annotated
 import typer
 from PIL import Image
 
-from ...agent.models.registry import load_language_model
-from ...agent.reader.upsampler import upsample
-from ...encoders.clip.clip import Clip
-from ...encoders.redraw.recreate import check_output
-from ...encoders.redraw.redrawer import Redrawer
-from ...errors import InputError
-from ...metrics.standard_errors import mean_and_error
-from ..facts import Score, parse_facts, score_facts
-from ..world import Scene
-from .drawn_facts import Judge, captioner_judge
-from .probe import load_probe
-from .tables import markdown
-from .testbed import DEFAULT_CLIP, captions_of, device, first_scenes, mismatched, named_folders, pictures
+from ....agent.models.registry import load_language_model
+from ....agent.reader.upsampler import upsample
+from ....encoders.clip.clip import Clip
+from ....encoders.redraw.recreate import check_output
+from ....encoders.redraw.redrawer import Redrawer
+from ....errors import InputError
+from ....metrics.standard_errors import mean_and_error
+from ...facts import Score, parse_facts, score_facts
+from ...world import Scene
+from ..drawn_facts import Judge, captioner_judge
+from ..probe import load_probe
+from ..tables import markdown
+from ..testbed import DEFAULT_CLIP, captions_of, device, first_scenes, mismatched, named_folders, pictures
 
 STYLES = ("web", "short", "descriptive")
 METRICS = ("facts", "objects", "CLIP score")

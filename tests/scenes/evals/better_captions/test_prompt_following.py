@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 from textlens.encoders.clip.clip import Clip
 from textlens.errors import InputError
-from textlens.scenes.evals import prompt_following as evaluation
+from textlens.scenes.evals.better_captions import prompt_following as evaluation
 from textlens.scenes.evals.drawn_facts import captioner_judge
 from textlens.scenes.evals.testbed import DEFAULT_CLIP, captions_of, first_scenes, mismatched, pictures
 from textlens.scenes.facts import facts_of
 
-from ...pipelines import tiny_pipeline
+from ....pipelines import tiny_pipeline
 
 
 @pytest.fixture(scope="module")
