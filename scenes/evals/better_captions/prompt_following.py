@@ -1,6 +1,6 @@
 """Which text-to-image model follows prompts better? The comparison of Betker et al. 2023 (DALL-E 3), on scenes.
 
-    python -m textlens.scenes.evals.better_captions.prompt_following web=FOLDER,FOLDER descriptive=FOLDER,… --plot out.png
+    python -m textlens.scenes.evals.better_captions.prompt_following web=FOLDER,… descriptive=FOLDER,… --plot out.png
 
 Models of one name differ in their seed alone. Each draws prompts of the test scenes in each style; what is printed is
 the mean over a name's models, and its standard error. The drawings are scored against the prompt that a user gave:
