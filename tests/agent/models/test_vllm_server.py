@@ -49,7 +49,7 @@ def test_the_same_ids_from_sentencepiece_transformers_and_the_server(
 
 @pytest.mark.parametrize("choices", [None, (" red", " blue", " green")])
 def test_a_chat_that_renders_the_same_text_has_the_same_answers(model, vllm_address, choices):
-    chat, template = load_language_model(f"chat+{vllm_address}"), VQATemplate()
+    chat, template = load_language_model(f"chat+{vllm_address}"), VQATemplate(end="$")
     contexts = [(Context(f"a {colour} star on a white background"),) for colour in ("red", "blue", "green")]
     shots = [Shot(contexts[0], "What color is the star?", "red"), Shot(contexts[1], "What is there?", "star")]
     queries = [Shot(context, "What color is the star?") for context in contexts]
