@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 from textlens.agent.models.server import ServerModel
 from textlens.agent.models.vllm_environment import Vllm
+
+from ...language_models import CHAT_TEMPLATE
 
 BROKEN = "a red \ud83d"
 CHOICES = [" yes", " no", " yes it is", " two cats", "né"]
@@ -32,7 +35,10 @@ def engine(
         "none": {"prompts": [], **same},
     }
     settings = {"compilation_config": {"mode": 2, "backend": "eager"}}  # as QUICK_START
-    asked = {"folder": str(language_model_folder), "settings": settings, "calls": calls, "texts": world_prompts}
+    instruct = shutil.copytree(language_model_folder, folder / "instruct")  # the same, with a chat template
+    (instruct / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    chats = {"as text": {**calls["as the server"], "max_tokens": 6}, "choices": calls["choices"]}
+    asked = {"folder": str(instruct), "settings": settings, "calls": calls, "chats": chats, "texts": world_prompts}
     (folder / "calls.json").write_text(json.dumps(asked))
     script = Path(__file__).parent / "vllm_engine_run.py"
     done = subprocess.run(
@@ -87,9 +93,21 @@ def test_in_process_an_engine_that_broke_says_so_and_is_not_waited_for(engine):
     assert all(one.startswith("vLLM: ") for one in first)
 
 
-def test_in_process_counts_tokens_and_imports_little(engine, own_tokenizer, world_prompts, language_model_folder):
+def test_in_process_an_instruct_model_gets_turns(engine):
+    """The template renders a single message as it stands, behind the begin token."""
+    assert engine["chat"] == [True, False]
+    asked, chats = engine["calls"]["as the server"]["prompts"], engine["chats"]
+    assert [one["prompt"] for one in chats["as text"]] == ["<s>" + prompt for prompt in asked]
+    plain = engine["completions"]["as the server"]
+    same = [one["text"].startswith(other["text"]) for one, other in zip(chats["as text"], plain, strict=True)]
+    assert sum(same) >= 20
+    assert {one["text"] for one in chats["choices"]} <= set(CHOICES)
+    assert {one["error"] for one in chats["choices"]} == {None}
+
+
+def test_in_process_counts_tokens_and_imports_little(engine, own_tokenizer, world_prompts):
     assert engine["count"] == [len(own_tokenizer(text, verbose=False).input_ids) for text in world_prompts]
     assert engine["counts_tokens"]
-    assert engine["spec"] == f"vllm:{language_model_folder}"
+    assert engine["spec"].startswith("vllm:")
     assert "vLLM cannot load" in engine["refused"]
     assert engine["imported"] == []
