@@ -5,6 +5,7 @@ python vllm_engine_run.py CALLS.json ANSWERS.json
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from dataclasses import asdict
@@ -24,6 +25,8 @@ def main(calls: Path, answers: Path) -> None:
         refused = str(error)
     model = vllm_engine.VllmEngine.from_pretrained(asked["folder"], chat=False, **asked["settings"])
     chat = vllm_engine.VllmEngine(model.engine)
+    chat.tokenizer = copy.deepcopy(chat.tokenizer)
+    chat.tokenizer.split_special_tokens = False  # as others read the begin token that a chat template writes
     made = {
         "chats": {name: [asdict(one) for one in chat.complete(**call)] for name, call in asked["chats"].items()},
         "chat": [chat.chat, model.chat],
