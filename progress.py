@@ -37,14 +37,15 @@ def progress_bar(unit: str = "it", *, disable: bool = False) -> Iterator[Progres
     )
     console = Console(stderr=True)
     off = disable or not console.is_terminal
-    # rich would write stdout's lines to the console, which is stderr, and not to the file that stdout may be.
-    with Progress(*columns, console=console, transient=True, disable=off, redirect_stdout=False) as bar:
+    # rich writes lines of stdout to the console, which is stderr: right on one terminal, wrong where stdout is a file.
+    one_terminal = sys.stdout.isatty()
+    with Progress(*columns, console=console, transient=True, disable=off, redirect_stdout=one_terminal) as bar:
         yield bar
 
 
 @contextmanager
 def paused(bar: Progress) -> Iterator[None]:
-    """Takes the bar away while results are printed to the terminal that it stands on."""
+    """Takes the bar away while results are printed to the terminal that it stands on; they stay whole lines."""
     shown = bar.live.is_started and sys.stdout.isatty()
     if shown:
         bar.stop()

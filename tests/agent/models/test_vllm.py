@@ -12,9 +12,11 @@ import pytest
 from textlens.agent.models.server import ServerModel
 from textlens.agent.models.vllm_environment import Vllm
 
-from ...language_models import CHAT_TEMPLATE
-
 BROKEN = "a red \ud83d"
+TURNS = (
+    "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
 CHOICES = [" yes", " no", " yes it is", " two cats", "né"]
 
 
@@ -36,9 +38,12 @@ def engine(
     }
     settings = {"compilation_config": {"mode": 2, "backend": "eager"}}  # as QUICK_START
     instruct = shutil.copytree(language_model_folder, folder / "instruct")  # the same, with a chat template
-    (instruct / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    (instruct / "chat_template.jinja").write_text(TURNS)
     chats = {"as text": {**calls["as the server"], "max_tokens": 6}, "choices": calls["choices"]}
-    asked = {"folder": str(instruct), "settings": settings, "calls": calls, "chats": chats, "texts": world_prompts}
+    rendered = [f"[user]{prompt}[assistant]" for prompt in calls["as the server"]["prompts"]]
+    bare = {**chats["as text"], "prompts": rendered}
+    asked = {"folder": str(instruct), "settings": settings, "calls": calls, "chats": chats, "bare": bare}
+    asked["texts"] = world_prompts
     (folder / "calls.json").write_text(json.dumps(asked))
     script = Path(__file__).parent / "vllm_engine_run.py"
     done = subprocess.run(
@@ -94,13 +99,13 @@ def test_in_process_an_engine_that_broke_says_so_and_is_not_waited_for(engine):
 
 
 def test_in_process_an_instruct_model_gets_turns(engine):
-    """The template renders a single message as it stands, behind the begin token."""
     assert engine["chat"] == [True, False]
     asked, chats = engine["calls"]["as the server"]["prompts"], engine["chats"]
-    assert [one["prompt"] for one in chats["as text"]] == ["<s>" + prompt for prompt in asked]
-    plain = engine["completions"]["as the server"]
-    same = [one["text"].startswith(other["text"]) for one, other in zip(chats["as text"], plain, strict=True)]
-    assert sum(same) >= 20
+    assert [one["prompt"] for one in chats["as text"]] == [f"[user]{prompt}[assistant]" for prompt in asked]
+    bare = engine["bare"]
+    assert [one["prompt"] for one in bare] == [one["prompt"] for one in chats["as text"]]
+    assert [one["text"] for one in bare] == [one["text"] for one in chats["as text"]]
+    assert [one["prompt_tokens"] for one in bare] == [one["prompt_tokens"] for one in chats["as text"]]
     assert {one["text"] for one in chats["choices"]} <= set(CHOICES)
     assert {one["error"] for one in chats["choices"]} == {None}
 

@@ -5,7 +5,6 @@ python vllm_engine_run.py CALLS.json ANSWERS.json
 
 from __future__ import annotations
 
-import copy
 import json
 import sys
 from dataclasses import asdict
@@ -25,10 +24,11 @@ def main(calls: Path, answers: Path) -> None:
         refused = str(error)
     model = vllm_engine.VllmEngine.from_pretrained(asked["folder"], chat=False, **asked["settings"])
     chat = vllm_engine.VllmEngine(model.engine)
-    chat.tokenizer = copy.deepcopy(chat.tokenizer)
-    chat.tokenizer.split_special_tokens = False  # as others read the begin token that a chat template writes
+    bare = vllm_engine.VllmEngine(model.engine, chat=False)
+    bare._encode = bare._plain  # type: ignore[method-assign]  # as a chat template that writes no begin token
     made = {
         "chats": {name: [asdict(one) for one in chat.complete(**call)] for name, call in asked["chats"].items()},
+        "bare": [asdict(one) for one in bare.complete(**asked["bare"])],
         "chat": [chat.chat, model.chat],
         "completions": {name: [asdict(one) for one in model.complete(**call)] for name, call in asked["calls"].items()},
         "spec": model.spec,
