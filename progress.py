@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -35,5 +36,21 @@ def progress_bar(unit: str = "it", *, disable: bool = False) -> Iterator[Progres
         TextColumn("{task.fields[note]}"),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=disable or not console.is_terminal) as bar:
+    off = disable or not console.is_terminal
+    # rich writes lines of stdout to the console, which is stderr: right on one terminal, wrong where stdout is a file.
+    one_terminal = sys.stdout.isatty()
+    with Progress(*columns, console=console, transient=True, disable=off, redirect_stdout=one_terminal) as bar:
         yield bar
+
+
+@contextmanager
+def paused(bar: Progress) -> Iterator[None]:
+    """Takes the bar away while results are printed to the terminal that it stands on; they stay whole lines."""
+    shown = bar.live.is_started and sys.stdout.isatty()
+    if shown:
+        bar.stop()
+    try:
+        yield
+    finally:
+        if shown:
+            bar.start()

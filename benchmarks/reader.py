@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cold_ask
 import httpx
 import torch
 from PIL import Image
@@ -40,7 +40,7 @@ from textlens.agent.reader.reading import is_longer
 from textlens.encoders.registry import WEIGHTS
 from textlens.errors import TextlensError
 from textlens.prompting.fewshot import select_shots
-from textlens.prompting.templates import Context, Shot
+from textlens.prompting.templates import PAPER_END, Context, Shot
 from textlens.prompting.vqa import VQATemplate
 from textlens.scenes.captions import captions
 from textlens.scenes.questions import questions
@@ -50,6 +50,7 @@ from textlens.scenes.scene import scene_at, scene_rng
 TEMPLATE = VQATemplate()
 REQUEST = Request(16, TEMPLATE.stop, 0.0, 0, None)  # as `ask` sets them
 SETTINGS = {"max_tokens": REQUEST.max_tokens, "stop": REQUEST.stop, "temperature": 0.0, "seed": 0}
+ENCODERS = ("scenes:dediffusion", "scenes:decap")  # of the cold `ask`
 CANDIDATES = 512  # train scenes that shots are drawn from
 RATIO, HITS = 5.0, 0.8  # targets
 SAME = 0.95
@@ -201,7 +202,7 @@ def plain_text(model: InProcessModel, prompt: str) -> str:
     marks = {"stop_strings": list(REQUEST.stop), "tokenizer": model.tokenizer}
     (ids,) = model.model.generate(**batch, max_new_tokens=REQUEST.max_tokens, do_sample=False, **marks)
     before, whole = (model.tokenizer.decode(row, skip_special_tokens=True) for row in (batch["input_ids"][0], ids))
-    text = whole[len(before) :]
+    text = whole[len(before) :].removesuffix(PAPER_END)  # an end token of the small model, which is not left out
     kept = REQUEST.before_stop(text)
     return text if kept is None else kept
 
@@ -214,19 +215,9 @@ def ask_part(folder: Path, repeats: int, seed: int) -> dict:
     with tempfile.TemporaryDirectory() as place:
         image = Path(place) / "scene.png"
         Image.fromarray(render(scene)).save(image)
-        return min((cold_ask(folder, image, question) for _ in range(repeats)), key=lambda row: row["total_s"])
-
-
-def cold_ask(folder: Path, image: Path, question: str) -> dict:
-    script = Path(__file__).with_name("cold_ask.py")
-    command = [sys.executable, str(script), str(folder.resolve()), str(image), question]
-    started = time.time()
-    made = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    stages = {"start Python": made["began"] - started, **made["stages"]}
-    return {
-        "what": "ask", "model": str(folder), "stages": stages, "total_s": sum(stages.values()),
-        "again_s": made["again_s"], "same": made["same"],
-    }  # fmt: skip
+        llm = f"hf:{folder.resolve()}"
+        runs = [cold_ask.measure(image, question, ENCODERS, llm) for _ in range(repeats)]
+    return {"what": "ask", "model": str(folder), **min(runs, key=lambda row: row["total_s"])}
 
 
 # --- command line -----------------------------------------------------------------------------------------------------

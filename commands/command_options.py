@@ -22,6 +22,14 @@ LanguageModelSpec = Annotated[
         "where it is installed, else tiny.",
     ),
 ]
+Chat = Annotated[
+    bool | None,
+    typer.Option(
+        "--chat/--no-chat",
+        help="Prompts as messages of a chat, or as text to write on; by default as the model of hf:, vllm: or the "
+        "server takes them.",
+    ),
+]
 Images = Annotated[
     list[str], typer.Argument(help="Image files, folders, globs, data URLs; http(s) with --allow-network; - for stdin.")
 ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import InputError
-from .command_options import AsJson, Encoders, LanguageModelSpec, Seed
+from .command_options import AsJson, Chat, Encoders, LanguageModelSpec, Seed
 from .printing import print_json, print_notes
 
 
@@ -20,6 +20,7 @@ def evaluate(
         typer.Option("--context", "-c", help="Published texts in a file, FILE:COLUMN[+COLUMN]; repeatable."),
     ] = None,
     llm: LanguageModelSpec = None,
+    chat: Chat = None,
     num_fewshot: Annotated[str, typer.Option(help="Numbers of shots, with commas, such as 0,4,16.")] = "4",
     first_words: Annotated[
         str | None,
@@ -44,6 +45,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure words of images on benchmarks: questions, classes, captions; with floors and standard errors."""
+    from ..agent.models.registry import chat_spec
     from ..evals.harness.evaluate import evaluate as run
     from ..evals.harness.results import as_table
     from ..evals.harness.runner import EvalSettings
@@ -58,9 +60,8 @@ def evaluate(
         log_samples=log_samples,
         first_words=_counts("--first-words", first_words, least=1) if first_words else (),
     )
-    results = run(
-        tasks, settings, encoders=encoder or (), contexts=context or (), llm=llm, data_dir=data_dir, limit=limit
-    )
+    asked: dict[str, Any] = {"encoders": encoder or (), "contexts": context or (), "llm": chat_spec(llm, chat)}
+    results = run(tasks, settings, data_dir=data_dir, limit=limit, **asked)
     if as_json:
         print_json(results.model_dump())
     else:

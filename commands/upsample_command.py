@@ -8,7 +8,7 @@ import typer
 
 from ..errors import InputError
 from ..progress import progress_bar
-from .command_options import AsJson, LanguageModelSpec, Seed
+from .command_options import AsJson, Chat, LanguageModelSpec, Seed
 from .printing import arguments, exit_for, print_json, print_notes
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _AT_ONCE = 16  # prompts that a language model gets together
 def upsample(
     prompts: Annotated[list[str], typer.Argument(help="Short prompts; - reads them from stdin, one a line.")],
     llm: LanguageModelSpec = None,
+    chat: Chat = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="How long a prompt the image generator reads, such as 77 for CLIP.")
     ] = None,
@@ -38,7 +39,7 @@ def upsample(
     if not given:
         raise InputError("no prompt was given; expected one as an argument, or on stdin with -")
     counter = token_counter(tokenizer) if max_tokens else None
-    model, failed = load_language_model(llm), 0
+    model, failed = load_language_model(llm, chat=chat), 0
     notes: list[str | None] = []
     with progress_bar("prompts") as bar:
         task = bar.add_task("rewriting", total=len(given), note="")

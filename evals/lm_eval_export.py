@@ -96,7 +96,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str,
 
 def _template(kind: str, choices: Sequence[str]) -> Template:
     """One that parses as the prompt's own does."""
-    return ClassificationTemplate(labels=tuple(choices)) if kind == "classification" else VQATemplate()
+    return ClassificationTemplate(labels=tuple(choices)) if kind == "classification" else VQATemplate.paper()
 
 
 def _prompted(task: Task, context: ContextRow, num_fewshot: int) -> list[Prompted]:
@@ -113,7 +113,7 @@ def _prompted(task: Task, context: ContextRow, num_fewshot: int) -> list[Prompte
 
 
 def _row(task: Task, doc: Doc, prompted: Prompted) -> dict[str, Any]:
-    end = "".join(prompted.template.stop[:1])  # as `InProcessModel` scores choices
+    end = "".join(prompted.template.choice_stop[:1])  # as `InProcessModel` scores choices
     return {
         "id": doc.id,
         "image": doc.image,

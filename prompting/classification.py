@@ -48,8 +48,14 @@ class ClassificationTemplate(Template):
         return ("\n",) if any("." in label for label in self.labels) else (".", "\n")
 
     def example(self, shot: Shot) -> list[str]:
-        answer = "" if shot.answer is None else f"{self._label(shot.answer)}."
+        answer = "" if shot.answer is None else f"{self.answer(shot.answer)}."
         return [*self.context_lines(self.context_field, shot.context), line(self.answer_field, answer)]
+
+    def answer(self, text: str) -> str:
+        """The label. Raises `InputError` for any other text."""
+        if text not in self.labels:
+            raise InputError(f"a shot has the class {text!r}: expected one of {', '.join(self.labels)}")
+        return text
 
     def parse(self, completion: str) -> Parsed:
         """Exactly one of the labels, in any case, with or without quotes and full stop. All else is an error."""
@@ -62,11 +68,6 @@ class ClassificationTemplate(Template):
             if name in by_name:
                 return Parsed(by_name[name])
         return Parsed(None, f"{parsed.answer!r} is none of the classes {', '.join(self.labels)}")
-
-    def _label(self, answer: str) -> str:
-        if answer not in self.labels:
-            raise InputError(f"a shot has the class {answer!r}: expected one of {', '.join(self.labels)}")
-        return answer
 
 
 def _listed(labels: tuple[str, ...]) -> str:

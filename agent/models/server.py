@@ -1,7 +1,7 @@
 """A language model behind an OpenAI-compatible server, such as vLLM: concurrent requests, retried by the openai client.
 
 Text to write on goes to /completions; where a server has none of that, or "chat+" stands before its address, prompts
-go to /chat/completions as messages.
+go to /chat/completions as messages; never where "text+" stands before it.
 
 The API key is TEXTLENS_API_KEY, never another program's: the server may be anybody's. No result, error or log shows it.
 """
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ...errors import InputError, TextlensError, encoding_error
+from . import chat_specs
 from .base import Completion, Request
 from .endpoints import CHAT, COMPLETIONS, Endpoint, Reply, chosen, constrained
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 API_KEY = "TEXTLENS_API_KEY"
-CHAT_PREFIX = "chat+"
 _NOT_THERE = (404, 405, 501)  # a server without an endpoint, or without the model
 _NOT_KNOWN = (400, 422, 501)  # a server that refuses a field which it does not know
 _WRITTEN_TOKENS = 16  # more than the longest choice, where a model writes freely or as JSON
@@ -67,7 +67,12 @@ class ServerModel:
     """
 
     def __init__(
-        self, base_url: str, model: str | None = None, *, chat: bool = False, settings: ServerSettings | None = None
+        self,
+        base_url: str,
+        model: str | None = None,
+        *,
+        chat: bool | None = None,
+        settings: ServerSettings | None = None,
     ) -> None:
         from openai import DefaultHttpxClient, OpenAI
 
@@ -76,8 +81,10 @@ class ServerModel:
             raise InputError(reason)
         self.settings = settings or ServerSettings()
         self.base_url = base_url
-        self.spec = f"{CHAT_PREFIX if chat else ''}{base_url}{f'#{model}' if model else ''}"
+        how = "" if chat is None else chat_specs.CHAT if chat else chat_specs.TEXT
+        self.spec = f"{how}{base_url}{f'#{model}' if model else ''}"
         self.endpoint: Endpoint = CHAT if chat else COMPLETIONS
+        self._text_only = chat is False
         self._constraint, self._lock = 0, Lock()  # number of the way to hold answers to choices that is tried now
         self._name, self._key, self._context_length = model, api_key(), None
         self._client: OpenAI = OpenAI(
@@ -90,9 +97,10 @@ class ServerModel:
 
     @classmethod
     def from_spec(cls, spec: str, *, settings: ServerSettings | None = None) -> ServerModel:
-        """From "http://host:port/v1" or "http://host:port/v1#model", both also after "chat+"."""
-        base_url, _, model = spec.removeprefix(CHAT_PREFIX).partition("#")
-        return cls(base_url, model or None, chat=spec.startswith(CHAT_PREFIX), settings=settings)
+        """From "http://host:port/v1" or "http://host:port/v1#model", both also after "chat+" or "text+"."""
+        address = spec.removeprefix(chat_specs.CHAT).removeprefix(chat_specs.TEXT)
+        base_url, _, model = address.partition("#")
+        return cls(base_url, model or None, chat=chat_specs.asked_chat(spec), settings=settings)
 
     def complete(
         self,
@@ -206,7 +214,7 @@ class ServerModel:
         try:
             return self._sent(endpoint, prompt, parameters)
         except ServiceError as failure:
-            if endpoint is CHAT or failure.status not in _NOT_THERE:
+            if self._text_only or endpoint is CHAT or failure.status not in _NOT_THERE:
                 raise
             try:
                 reply = self._sent(CHAT, prompt, parameters)

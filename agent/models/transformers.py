@@ -16,7 +16,7 @@ from ...encoders.saved_models import shortened, without_bars
 from ...errors import InputError
 from .base import Completion, Request
 from .cached_batch import CachedBatch, CachedModel, Prefix, shared_length
-from .chat_turns import turn_end
+from .chat_turns import takes_turns
 from .local import LocalModel
 
 _ANCHOR = 4  # prompt tokens decoded along with the text, so that a word's leading space is kept
@@ -48,10 +48,7 @@ class InProcessModel(LocalModel):
         pad_id = tokenizer.pad_token_id
         self._cached = CachedModel(model, 0 if pad_id is None else int(pad_id))
         self.share_prefix = share_prefix
-        has_template = bool(getattr(tokenizer, "chat_template", None))
-        if chat and not has_template:
-            raise InputError(f"{spec} has no chat template; expected an instruct model, or the spec without chat+")
-        self.chat = has_template if chat is None else chat
+        self.chat = takes_turns(tokenizer, chat, spec)
 
     @classmethod
     def from_pretrained(
@@ -179,13 +176,6 @@ class InProcessModel(LocalModel):
     def _closed(self, choice: str, request: Request) -> str:
         """A choice with what ends it."""
         return choice.strip() + self._turn_end if self.chat else choice + "".join(request.stop[:1])
-
-    @cached_property
-    def _turn_end(self) -> str:
-        return turn_end(self.tokenizer)
-
-    def _plain(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _text(self, prompt: list[int], written: list[int]) -> str:
         anchor = prompt[-_ANCHOR:]

@@ -43,14 +43,16 @@ class ImageReader:
         cls,
         encoders: Sequence[str] | None = None,
         language_model: str | None = None,
+        *,
+        chat: bool | None = None,
         **settings: Any,
     ) -> ImageReader:
         """By the specs of the command line: `ImageReader.from_specs(["coca"], "http://localhost:8000/v1")`.
 
-        encoders: by default `ASK_ENCODERS`. language_model: by default `default_language_model()`.
-        settings: of `Describer`.
+        encoders: by default `ASK_ENCODERS`. language_model: by default `default_language_model()`. chat: as
+        `load_language_model` has it. settings: of `Describer`.
         """
-        model = load_language_model(language_model)
+        model = load_language_model(language_model, chat=chat)
         loaded = {spec: load_encoder(spec) for spec in encoders or ASK_ENCODERS}
         return cls(loaded, model, **settings)
 
@@ -76,7 +78,8 @@ class ImageReader:
         if len(images) != len(questions):
             raise InputError(f"got {len(images)} images and {len(questions)} questions; expected one question for each")
         template = template or VQATemplate()
-        request = Request(max_tokens, template.stop, temperature, seed, _spaced(choices))
+        stop = template.choice_stop if choices else template.stop
+        request = Request(max_tokens, stop, temperature, seed, _spaced(choices))
         return self._read(template, images, questions, shots, ids, request)
 
     def classify(
@@ -116,6 +119,10 @@ class ImageReader:
         template = template or CaptionTemplate()
         request = Request(max_tokens, template.stop, temperature, seed)
         return self._read(template, images, [""] * len(images), shots, ids, request)
+
+    def described(self, shots: Sequence[Shot]) -> list[Shot]:
+        """The shots, each with an image and no context described: once, for several calls with the same shots."""
+        return self._with_contexts([shots])[0]
 
     def upsample(self, prompts: Sequence[str], **settings: Any) -> list[Upsampling]:
         """Rewrite short prompts for an image generator; settings of `upsampler.upsample`, which needs no encoder."""

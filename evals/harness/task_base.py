@@ -168,7 +168,8 @@ class Task(ABC):
         for (template, choices), places in alike.items():
             ones = [one for i in places if isinstance(one := chunk[i], Prompted)]
             texts = tuple(f" {choice}" for choice in choices) if choices else None
-            request = Request(self.config.max_tokens, template.stop, 0.0, self.seed, texts)
+            stop = template.choice_stop if choices else template.stop
+            request = Request(self.config.max_tokens, stop, 0.0, self.seed, texts)
             made = read(model, template, [one.query for one in ones], [one.shots for one in ones], request)
             found.update(zip(places, made, strict=True))
         return [found[i] for i in range(len(chunk))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class CaptioningTask(Task):
 
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         super().__init__(config, data, seed)
-        self.template = CaptionTemplate(dataset=config.dataset, quote=config.quote)
+        self.template = replace(CaptionTemplate.paper(config.dataset), quote=config.quote)
         self._last: tuple[tuple[str, ...], CaptionScores] | None = None
         self.metrics = {"CIDEr-D": "CIDEr-D", "BLEU-4": "corpus BLEU-4"}
         if "METEOR" in self._sample_score.scores:

@@ -30,7 +30,7 @@ class VqaTask(Task):
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         super().__init__(config, data, seed)
         self.metrics = {config.metric: _METRICS[config.metric]}
-        template = VQATemplate(quote=config.quote)
+        template = replace(VQATemplate.paper(), quote=config.quote)
         self.template = replace(template, instruction=config.instruction) if config.instruction else template
 
     @classmethod

@@ -24,7 +24,7 @@ import typer
 from ...encoders.registry import WEIGHTS, load_encoder
 from ...errors import InputError
 from ...prompting.fewshot import pseudo_shots
-from ...prompting.templates import Context, Shot, Template, context_label
+from ...prompting.templates import PAPER_END, Context, Shot, Template, context_label
 from ...prompting.vqa import VQATemplate
 from ..language_model.conventions import FAMILIES
 from ..language_model.prompts import LanguagePrompts, PromptSettings
@@ -35,6 +35,7 @@ from .tables import markdown
 from .testbed import SEED, captions_of, pictures
 
 NUM_FEWSHOT = 4
+TEMPLATE = VQATemplate(end=PAPER_END)  # as the model was trained
 Complete = Callable[[Sequence[str]], Sequence[str]]
 """What a language model writes after each prompt, in order; greedily, for the same answers each time."""
 Describe = Callable[[Sequence[Scene]], Sequence[tuple[Context, ...]]]
@@ -87,7 +88,7 @@ def ask(
     template: Template | None = None,
 ) -> Row:
     """Answer all questions, each scene described by `describe`, and score the answers."""
-    template = template or VQATemplate()
+    template = template or TEMPLATE
     contexts = describe([one.scene for one in asked])
     queries = [Shot(context, one.question.question) for one, context in zip(asked, contexts, strict=True)]
     written = complete([template.render(query, shots) for query in queries])
@@ -189,7 +190,7 @@ def unseen_conventions(
         shares = []
         for examples in zip(*pairs, strict=True):
             written = complete([example.prompt for example in examples])
-            read = [VQATemplate().parse(text).answer for text in written]
+            read = [TEMPLATE.parse(text).answer for text in written]
             shares.append(sum(a == example.answer for a, example in zip(read, examples, strict=True)) / number)
         rows.append(Mapped(family, *shares))
     return rows
@@ -202,7 +203,7 @@ def folder_completer(folder: Path, *, max_tokens: int = 24, batch_size: int = 16
     model = InProcessModel.from_pretrained(folder, batch_size=batch_size)
 
     def complete(prompts: Sequence[str]) -> list[str]:
-        stop = VQATemplate().stop
+        stop = TEMPLATE.stop
         return [one.text for one in model.complete(prompts, max_tokens=max_tokens, stop=stop, temperature=0.0, seed=0)]
 
     return complete

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import InputError
+from ...prompting.templates import PAPER_END
 from ...train.engine.recipe import Count, LoopConfig, NonNegative, Positive, Recipe
 from ...train.engine.settings import settings
 from .answer_model import IGNORED, AnswerModel, Part, by_length, counted, encode, padded, split_by_length
@@ -196,8 +197,12 @@ class LanguageModelRecipe(Recipe):
         return {"parameters": sum(parameter.numel() for parameter in self.llama.parameters())}
 
     def save(self, folder: Path) -> None:
-        """Write the model (bf16) and its tokenizer: a folder for transformers and vLLM alike."""
+        """Write the model (bf16) and its tokenizer: a folder for transformers and vLLM alike.
+
+        What stands behind the answers of its training prompts is an end token, so that it ends those of others.
+        """
         llama = copy.deepcopy(self.llama).bfloat16().cpu()
+        llama.generation_config.eos_token_id = [EOS_ID, self.pieces.piece_to_id(PAPER_END)]
         llama.save_pretrained(folder)
         save_tokenizer(self.pieces, folder, self.config.max_tokens)
 

@@ -196,7 +196,7 @@ def _example(task: Task, shots: Sequence[Item]) -> Example:
     for i, (item, shot) in enumerate(zip(shots, written, strict=True)):
         demonstrations.append(ShotText(*_pieces(task, shot), told=_is_told(task, item, shots[:i])))
     fixed = tuple(ShotText(*_pieces(task, shot), told=False) for shot in task.fixed)
-    stopped = target if target.endswith(template.stop) else f"{target}\n"
+    stopped = target if target.endswith(template.choice_stop) else f"{target}\n"
     answer = template.parse(stopped).answer
     assert answer is not None, f"the answer of a training example cannot be parsed: {stopped!r}"
     return Example(

@@ -14,7 +14,7 @@ from operator import itemgetter
 
 from ...prompting.captioning import CaptionTemplate
 from ...prompting.classification import ClassificationTemplate
-from ...prompting.templates import Context, Shot, Template
+from ...prompting.templates import PAPER_END, Context, Shot, Template
 from ...prompting.upsampling import WORKED_PAIRS, UpsampleTemplate
 from ...prompting.vqa import VQA_PSEUDO, VQATemplate
 from ..captions import COUNT_WORDS, captions
@@ -78,7 +78,7 @@ def ask(
     convention = draw_convention(family, rng, held_out=held_out)
     if convention is not PLAIN:
         types = (rng.choice(QUESTION_TYPES[convention.family]),)
-    template = VQATemplate(quote=rng.random() < _QUOTED)
+    template = VQATemplate(quote=rng.random() < _QUOTED, end=PAPER_END)
     shots = [_question(rng, view, types) for _ in range(number)]
     values = {shot.value for shot in shots}
     fixed = VQA_PSEUDO if not number and rng.random() < _PSEUDO else ()
@@ -117,7 +117,8 @@ def interview(rng: random.Random, view: View, family: str, types: Sequence[str] 
         else:
             convention = PLAIN
     items = [Item("interview", (), one.question, one.answer) for one in chosen]
-    return Task(_InterviewTemplate(quote=rng.random() < _QUOTED, context=context), items, convention)
+    template = _InterviewTemplate(quote=rng.random() < _QUOTED, end=PAPER_END, context=context)
+    return Task(template, items, convention)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +178,7 @@ def write_captions(rng: random.Random, view: View, number: int) -> Task:
     for _ in range(number + 1):
         scene, context = view.see()
         items.append(Item("captioning", context, "", captions(scene, style, rng)))
-    template = CaptionTemplate(dataset=rng.choice(_DATASETS), quote=rng.random() < _QUOTED)
+    template = CaptionTemplate(dataset=rng.choice(_DATASETS), quote=rng.random() < _QUOTED, end=PAPER_END)
     return Task(template, items, told_alone=style == "short")
 
 

@@ -76,7 +76,7 @@ def test_prompts_and_settings_are_in_the_files(tmp_path):
     text = (out / f"{names[2]}.yaml").read_text()
     config = yaml.safe_load(text.replace("!function ", ""))
     assert config["num_fewshot"] == 0
-    assert config["generation_kwargs"] == {"until": ["$", "\n"], "max_gen_toks": 16, "do_sample": False}
+    assert config["generation_kwargs"] == {"until": ["\n"], "max_gen_toks": 16, "do_sample": False}
     assert config["process_results"] == "textlens_functions.process_results"
     right, wrong = rows[0]["answer"], "grey"
     assert process_results(rows[0], [f" {right}$ and more"]) == {"vqa_accuracy": 1.0, "unparsed": 0.0}

@@ -41,10 +41,8 @@ def test_messages_are_instruction_shots_and_query(template: Template) -> None:
 
 
 def test_an_answer_with_field_names_in_it_is_cleaned_as_in_the_text() -> None:
-    (_, answer) = VQATemplate().prefix([Shot(question="x", answer='red$ Short answer: "blue"')]).messages[1:]
-    assert answer.text
-    assert "$" not in answer.text
-    assert "Short answer:" not in answer.text
+    (_, answer) = VQATemplate().prefix([Shot(question="x", answer='red Short answer: "blue"')]).messages[1:]
+    assert answer.text == 'red "blue"'
 
 
 def test_copies_keep_the_messages() -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from textlens.errors import InputError
 from textlens.prompting.captioning import CaptionTemplate
 from textlens.prompting.classification import ClassificationTemplate
@@ -17,6 +21,7 @@ TEMPLATES: list[Template] = [
     VQATemplate(),
     VQATemplate.paper(),
     CaptionTemplate(),
+    CaptionTemplate.paper(),
     ClassificationTemplate(labels=("red", "moon")),
     ClassificationTemplate(labels=("red", "moon"), induction=False),
     UpsampleTemplate(),
@@ -61,7 +66,7 @@ def test_pseudo_samples_have_an_empty_context() -> None:
     shots = pseudo_shots([SHOT] * 6, seed=3)
     assert (
         VQATemplate().render(QUERY, shots).split("\n\n")[1:5]
-        == ["Image context:\nImage question: What color is the star?\nShort answer: red$"] * 4
+        == ["Image context:\nImage question: What color is the star?\nShort answer: red"] * 4
     )
 
 
@@ -142,24 +147,71 @@ def test_a_shot_without_an_answer_is_refused(template: Template) -> None:
 @pytest.mark.parametrize(
     ("completion", "answer"),
     [
+        (" red", "red"),
+        ("\n red\nImage context: x", "red"),
+        ("2 o'clock", "2 o'clock"),
+        (" $5.99\n\nImage context: a dog", "$5.99"),
+        ("$", "$"),
+        (" 5 $ or US$ 6 \n", "5 $ or US$ 6"),
+    ],
+)
+def test_an_answer_is_one_line(completion: str, answer: str) -> None:
+    assert VQATemplate().parse(completion) == CaptionTemplate().parse(completion) == Parsed(answer)
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
         (" red$", "red"),
         (" red", "red"),
         (" red $ and more", "red"),
         ("\n red\nImage context: x", "red"),
-        ("2 o'clock", "2 o'clock"),
+        (" $5.99$\n", "$5.99"),
+        (" between $5 and $.50$ Image", "between $5 and $.50"),
+        (" 4$\n", "4"),
     ],
 )
-def test_vqa_parses_up_to_the_stop_mark(completion: str, answer: str) -> None:
-    assert VQATemplate().parse(completion) == Parsed(answer)
+def test_the_papers_format_ends_an_answer_at_a_mark_that_begins_no_price(completion: str, answer: str) -> None:
+    assert VQATemplate.paper().parse(completion) == CaptionTemplate.paper().parse(completion) == Parsed(answer)
 
 
+@pytest.mark.parametrize("template", [VQATemplate(), VQATemplate.paper()], ids=["own", "paper"])
 @pytest.mark.parametrize(
-    "completion", ["", "  ", "$", " $ red", "Image question: what?", "red Short answer: blue", "red<|im_end|>"]
+    "completion", ["", "  ", "\n", "Image question: what?", "red Short answer: blue", "red<|im_end|>"]
 )
-def test_a_completion_without_an_answer_is_an_error(completion: str) -> None:
-    parsed = VQATemplate().parse(completion)
+def test_a_completion_without_an_answer_is_an_error(completion: str, template: Template) -> None:
+    parsed = template.parse(completion)
     assert parsed.answer is None
     assert parsed.error
+
+
+@pytest.mark.parametrize("completion", ["$", " $ red", "$$"])
+def test_a_mark_alone_is_no_answer_in_the_papers_format(completion: str) -> None:
+    assert VQATemplate.paper().parse(completion).answer is None
+
+
+PRICED = st.lists(st.sampled_from(["$", "$5", "5$", "US$", "$3.50,", "coffee", "a$b", "$$", "two"]), min_size=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(context=PRICED, question=PRICED, answer=PRICED)
+def test_dollar_signs_stay_in_every_template(context: list[str], question: list[str], answer: list[str]) -> None:
+    texts = [" ".join(words) for words in (context, question, answer)]
+    for template in TEMPLATES:
+        # In the paper's format a text cannot end in the mark.
+        seen, asked, said = (f"{text}." if template.mark else text for text in texts)
+        ends = template.mark
+        if isinstance(template, ClassificationTemplate):
+            template, ends = replace(template, labels=(said, "other")), "."
+        expected = [] if isinstance(template, UpsampleTemplate) else [f'"{seen}"' if template.quote else seen]
+        expected += [asked] * (not isinstance(template, CaptionTemplate | ClassificationTemplate))
+        shot = Shot((Context(seen),), asked, said)
+        prompt = template.render(shot, [shot])
+        lines = [line.partition(": ")[2] for line in prompt.removeprefix(template.head).splitlines() if ": " in line]
+        assert lines == [*expected, said + ends, *expected]
+        assert [turn.text for turn in prompt.messages if turn.role == "assistant"] == [said]
+        if not template.mark:
+            assert template.parse(f" {said}{ends}\n\nmore") == Parsed(said)
 
 
 @pytest.mark.parametrize("completion", [" lion.", "lion", " Lion. Context: x", '"lion".', " lion\n"])

@@ -69,7 +69,7 @@ class ChatServer:
 
 @contextmanager
 def chat_server(
-    write: Callable[[Messages], str] = lambda messages: " red$ and more",
+    write: Callable[[Messages], str] = lambda messages: " red\n and more",
     *,
     knows: Sequence[str] = (),
     refuses: Sequence[str] = (),

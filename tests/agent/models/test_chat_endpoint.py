@@ -41,7 +41,7 @@ def test_prompts_go_to_the_chat_endpoint_as_messages():
     assert (reading.answer, reading.error) == ("red", None)
     assert server.paths == ["/v1/chat/completions"]
     assert server.asked == [
-        {"messages": MESSAGES, "model": "chatty", "max_tokens": 8, "temperature": 0.0, "seed": 0, "stop": ["$", "\n"]}
+        {"messages": MESSAGES, "model": "chatty", "max_tokens": 8, "temperature": 0.0, "seed": 0, "stop": ["\n"]}
     ]
     assert reading.completion.parameters["endpoint"] == "/chat/completions"
     assert (reading.completion.prompt_tokens, reading.completion.completion_tokens) == (4, 1)
@@ -59,7 +59,7 @@ def test_a_server_without_completions_is_found_out_and_said_once(capsys):
 
 
 def test_an_answer_without_text_is_an_error_of_its_own():
-    with chat_server(lambda messages: "$" if "moon" in messages[-1]["content"] else "red") as server:
+    with chat_server(lambda messages: "\n" if "moon" in messages[-1]["content"] else "red") as server:
         model = ServerModel(server.address, chat=True)
         (reading,) = answers(model)
     assert reading.answer is None

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ...language_models import CHAT_TEMPLATE
 
-TEMPLATE = VQATemplate()
+TEMPLATE = VQATemplate(end="$")  # as `CHAT_TEMPLATE` ends a turn
 CONTEXTS = [(Context(f"a {colour} star on a white background"),) for colour in ("red", "blue", "green")]
 SHOTS = [Shot(CONTEXTS[0], "What color is the star?", "red"), Shot(CONTEXTS[1], "What is there?", "star")]
 QUERIES = [Shot(context, "What color is the star?") for context in CONTEXTS]
@@ -40,7 +40,7 @@ def instruct(language_model_folder: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("choices", [None, (" red", " blue", " green", " green star")])
 def test_a_chat_that_renders_the_same_text_has_the_same_answers(instruct, choices):
-    request = Request(6, TEMPLATE.stop, 0.0, 0, choices)
+    request = Request(6, TEMPLATE.choice_stop, 0.0, 0, choices)
     chat, text = (load_language_model(f"{how}hf:{instruct}") for how in ("", "text+"))
     assert (chat.chat, text.chat) == (True, False)
     turns, plain = (read(one, TEMPLATE, QUERIES, [SHOTS] * 3, request) for one in (chat, text))
@@ -79,5 +79,6 @@ def test_a_prompt_that_the_template_refuses_loses_no_other(instruct):
 def test_the_end_of_a_turn_ends_the_text(instruct):
     model = InProcessModel.from_pretrained(instruct, device="cpu")
     assert turn_end(model.tokenizer) == "$"
+    model.model.generation_config.eos_token_id = model.tokenizer.eos_token_id  # as of a model with other turns
     (made,) = read(model, TEMPLATE, QUERIES[:1], [SHOTS], Request(6, ("never written",), 0.0, 0))
     assert (made.completion.text, made.completion.finish_reason) == (" red", "stop")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from textlens.agent.models.base import CountsTokens
-from textlens.agent.models.registry import LANGUAGE_MODELS, load_language_model
+from textlens.agent.models.registry import LANGUAGE_MODELS, chat_spec, load_language_model
 from textlens.errors import InputError
 
 
@@ -29,3 +29,29 @@ def test_a_folder_loads_by_its_spec(llama_folder: Path):
     assert model.spec == f"hf:{llama_folder}"
     assert isinstance(model, CountsTokens)
     assert model.context_length == 512
+
+
+@pytest.mark.parametrize(
+    ("spec", "chat", "made"),
+    [
+        ("hf:some/model", True, "chat+hf:some/model"),
+        ("vllm:some/model", False, "text+vllm:some/model"),
+        ("text+vllm:some/model", True, "chat+vllm:some/model"),
+        ("chat+http://a:1/v1#m", False, "text+http://a:1/v1#m"),
+        ("https://a/v1", True, "chat+https://a/v1"),
+        ("chat+hf:some/model", None, "chat+hf:some/model"),
+        ("tiny", False, "tiny"),
+        (None, None, None),
+    ],
+)
+def test_chat_or_not_is_a_prefix_of_the_spec(spec, chat, made):
+    assert chat_spec(spec, chat) == made
+
+
+def test_a_chat_with_a_model_that_has_none_is_a_clear_error(llama_folder: Path):
+    with pytest.raises(InputError, match="tiny is no chat model"):
+        chat_spec("tiny", True)
+    with pytest.raises(InputError, match="unknown language model 'gpt'"):
+        chat_spec("gpt", True)
+    with pytest.raises(InputError, match="has no chat template"):
+        load_language_model(f"hf:{llama_folder}", device="cpu", chat=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from textlens.agent.models.server import ServerModel
 from textlens.agent.models.vllm_environment import Vllm
 
 BROKEN = "a red \ud83d"
+TURNS = (
+    "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
 CHOICES = [" yes", " no", " yes it is", " two cats", "né"]
 
 
@@ -32,7 +37,13 @@ def engine(
         "none": {"prompts": [], **same},
     }
     settings = {"compilation_config": {"mode": 2, "backend": "eager"}}  # as QUICK_START
-    asked = {"folder": str(language_model_folder), "settings": settings, "calls": calls, "texts": world_prompts}
+    instruct = shutil.copytree(language_model_folder, folder / "instruct")  # the same, with a chat template
+    (instruct / "chat_template.jinja").write_text(TURNS)
+    chats = {"as text": {**calls["as the server"], "max_tokens": 6}, "choices": calls["choices"]}
+    rendered = [f"[user]{prompt}[assistant]" for prompt in calls["as the server"]["prompts"]]
+    bare = {**chats["as text"], "prompts": rendered}
+    asked = {"folder": str(instruct), "settings": settings, "calls": calls, "chats": chats, "bare": bare}
+    asked["texts"] = world_prompts
     (folder / "calls.json").write_text(json.dumps(asked))
     script = Path(__file__).parent / "vllm_engine_run.py"
     done = subprocess.run(
@@ -87,9 +98,21 @@ def test_in_process_an_engine_that_broke_says_so_and_is_not_waited_for(engine):
     assert all(one.startswith("vLLM: ") for one in first)
 
 
-def test_in_process_counts_tokens_and_imports_little(engine, own_tokenizer, world_prompts, language_model_folder):
+def test_in_process_an_instruct_model_gets_turns(engine):
+    assert engine["chat"] == [True, False]
+    asked, chats = engine["calls"]["as the server"]["prompts"], engine["chats"]
+    assert [one["prompt"] for one in chats["as text"]] == [f"[user]{prompt}[assistant]" for prompt in asked]
+    bare = engine["bare"]
+    assert [one["prompt"] for one in bare] == [one["prompt"] for one in chats["as text"]]
+    assert [one["text"] for one in bare] == [one["text"] for one in chats["as text"]]
+    assert [one["prompt_tokens"] for one in bare] == [one["prompt_tokens"] for one in chats["as text"]]
+    assert {one["text"] for one in chats["choices"]} <= set(CHOICES)
+    assert {one["error"] for one in chats["choices"]} == {None}
+
+
+def test_in_process_counts_tokens_and_imports_little(engine, own_tokenizer, world_prompts):
     assert engine["count"] == [len(own_tokenizer(text, verbose=False).input_ids) for text in world_prompts]
     assert engine["counts_tokens"]
-    assert engine["spec"] == f"vllm:{language_model_folder}"
+    assert engine["spec"].startswith("vllm:")
     assert "vLLM cannot load" in engine["refused"]
     assert engine["imported"] == []

@@ -14,7 +14,7 @@ from textlens.agent.models.server import ServerModel, ServerSettings
 from textlens.agent.reader.reading import read
 from textlens.errors import InputError
 from textlens.prompting.templates import Context, Shot
-from textlens.prompting.vqa import VQATemplate
+from textlens.prompting.vqa import VQA_PSEUDO, VQATemplate
 from textlens.scenes.language_model.pieces import BOS_ID, load_sentencepiece
 from transformers import AutoModelForCausalLM
 
@@ -49,7 +49,7 @@ def test_the_same_ids_from_sentencepiece_transformers_and_the_server(
 
 @pytest.mark.parametrize("choices", [None, (" red", " blue", " green")])
 def test_a_chat_that_renders_the_same_text_has_the_same_answers(model, vllm_address, choices):
-    chat, template = load_language_model(f"chat+{vllm_address}"), VQATemplate()
+    chat, template = load_language_model(f"chat+{vllm_address}"), VQATemplate(end="$")
     contexts = [(Context(f"a {colour} star on a white background"),) for colour in ("red", "blue", "green")]
     shots = [Shot(contexts[0], "What color is the star?", "red"), Shot(contexts[1], "What is there?", "star")]
     queries = [Shot(context, "What color is the star?") for context in contexts]
@@ -112,6 +112,14 @@ def test_a_prompt_that_cannot_be_taken_loses_no_other(model):
     assert "answered 400" in made[1].error
     assert "answered 400" in made[2].error
     assert "cannot be sent" in made[4].error
+
+
+def test_the_small_models_own_mark_ends_answers_where_the_prompt_has_none(model):
+    contexts = [(Context(f"a {colour} star on a white background"),) for colour in ("red", "blue")]
+    queries = [Shot(context, "What color is the star?") for context in contexts]
+    readings = read(model, VQATemplate(), queries, [VQA_PSEUDO] * 2, Request(6, VQATemplate().stop, 0.0, 0))
+    assert [one.completion.text for one in readings] == [" red", " blue"]
+    assert [one.completion.finish_reason for one in readings] == ["stop"] * 2
 
 
 def test_a_token_budget_by_the_servers_own_tokenizer(model, own_tokenizer):

@@ -22,8 +22,14 @@ def main(calls: Path, answers: Path) -> None:
         refused = None
     except InputError as error:
         refused = str(error)
-    model = vllm_engine.VllmEngine.from_pretrained(asked["folder"], **asked["settings"])
+    model = vllm_engine.VllmEngine.from_pretrained(asked["folder"], chat=False, **asked["settings"])
+    chat = vllm_engine.VllmEngine(model.engine)
+    bare = vllm_engine.VllmEngine(model.engine, chat=False)
+    bare._encode = bare._plain  # type: ignore[method-assign]  # as a chat template that writes no begin token
     made = {
+        "chats": {name: [asdict(one) for one in chat.complete(**call)] for name, call in asked["chats"].items()},
+        "bare": [asdict(one) for one in bare.complete(**asked["bare"])],
+        "chat": [chat.chat, model.chat],
         "completions": {name: [asdict(one) for one in model.complete(**call)] for name, call in asked["calls"].items()},
         "spec": model.spec,
         "counts_tokens": isinstance(model, CountsTokens),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -82,7 +83,7 @@ def test_ask_returns_the_answer_with_its_evidence():
     assert [d.text for d in first.descriptions] == ["a red wall"]
     assert (first.completion.text, first.llm, first.error, first.note) == (" red", "queued", None, None)
     assert (second.answer, second.note) == ("two", "the answer was cut off after 3 tokens")
-    assert one.language_model.requests == [Request(5, ("$", "\n"), 0.0, 3)]
+    assert one.language_model.requests == [Request(5, ("\n",), 0.0, 3)]
     line = json.loads(json.dumps(first.as_json()))
     keys = ["image", "question", "answer", "descriptions", "prompt", "completion", "llm", "error", "note"]
     assert list(line) == keys
@@ -112,7 +113,7 @@ def test_shots_with_images_get_their_context_from_the_encoders(tmp_path):
     one = reader("red", "green")
     answers = one.ask([RED, GREEN], ["what?"] * 2, shots=shots)
     for answer in answers:
-        assert '"a blue wall"\nImage question: what?\nShort answer: blue$' in answer.prompt
+        assert '"a blue wall"\nImage question: what?\nShort answer: blue\n' in answer.prompt
         assert '"own words"' in answer.prompt
     with pytest.raises(InputError, match="image of a shot"):
         one.ask([RED], ["what?"], shots=[replace(shots[0], image="missing.png")])
@@ -127,13 +128,13 @@ def test_shots_may_be_picked_for_each_query():
     answers = reader("a", "b").ask([RED, RED], ["what?"] * 2, shots=pick, ids=["0", "1"])
     for own, answer in zip("01", answers, strict=True):
         chosen = [shot.answer for shot in select_shots(pool, 3, strategy="random", seed=1, query_id=own)]
-        assert [word for word in answer.prompt.split() if word.endswith("$")] == [f"{c}$" for c in chosen]
-        assert f"answer{own}$" not in answer.prompt
+        assert re.findall(r"\nShort answer: (.*)\n", answer.prompt) == chosen
+        assert f"answer{own}" not in chosen
 
 
 def test_one_failure_loses_no_other_answer():
     dark = Image.new("RGB", (8, 8))
-    one = reader("red", "!service is down", "Short answer: blue", "$ ", "green")
+    one = reader("red", "!service is down", "Short answer: blue", "\n ", "green")
     images = [RED, "missing.png", dark, RED, RED, RED, GREEN]
     answers = one.ask(images, ["what?"] * 7, shots=())
     assert [answer.answer for answer in answers] == ["red", None, None, None, None, None, "green"]
@@ -189,7 +190,7 @@ def test_a_choice_is_the_answer_whatever_it_holds(choice):
 
 
 def test_caption():
-    (answer,) = reader(" a plain red wall$").caption([RED])
+    (answer,) = reader(" a plain red wall\n").caption([RED])
     assert answer.answer == "a plain red wall"
     assert answer.prompt.startswith("MS COCO image captioning.")
 

@@ -182,7 +182,8 @@ def test_training_writes_a_folder_for_transformers(tmp_path: Path) -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert model.dtype == torch.bfloat16
     assert model.config.vocab_size == len(tokenizer) == 800
-    assert (model.generation_config.eos_token_id, model.generation_config.do_sample) == (EOS_ID, False)
+    ends = [EOS_ID, load_sentencepiece(folder).piece_to_id("$")]
+    assert (model.generation_config.eos_token_id, model.generation_config.do_sample) == (ends, False)
     text = "Image question: What is red?\nShort answer:"
     ids = tokenizer(text, return_tensors="pt")
     assert ids.input_ids[0].tolist() == [BOS_ID, *load_sentencepiece(folder).encode(text)]

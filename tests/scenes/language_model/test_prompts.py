@@ -75,7 +75,7 @@ def test_prompts_are_what_the_template_renders() -> None:
     example = LanguagePrompts(settings).example(1, 0)
     assert example.prompt.startswith(VQATemplate().prefix())
     assert example.prompt.count("Short answer:") == len(example.shots) + 1
-    assert VQATemplate().parse(example.target).answer == example.answer
+    assert VQATemplate.paper().parse(example.target).answer == example.answer
 
 
 def test_shots_tell_how_the_answer_is_written(examples: list[Example]) -> None:
