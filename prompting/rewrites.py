@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from ..errors import InputError
@@ -16,6 +16,7 @@ from .faithfulness import FaithfulnessReport, check
 from .faithfulness.additions import continuation, is_about_another, safe_additions
 from .faithfulness.language import has_spaces, is_english, scripts
 from .prompt_syntax import ParsedPrompt, parse_prompt
+from .prompt_syntax.prompt_formats import FORMS, Form, formatted
 from .upsampling import MAX_WORDS, MIN_WORDS
 
 MAX_PROMPT_CHARS = 4000
@@ -46,7 +47,8 @@ _CLAUSE_ENDS = re.compile(r"(?<=[.;!?,])\s+|(?<=[。；！？，、])")
 class Upsampled:
     """The chosen prompt and how it came about.
 
-    prompt: what to send on. negative: what it denies, apart; in the form of `prompt_formats`, where there is one.
+    prompt: what to send on. negative: what it denies (--no, "Negative prompt:"), once more apart; in the form a1111 it
+    stands here alone.
     added: what it says beyond the original. changed: what the model lost or altered of the original
     ("attribute car: red -> blue"). dropped: syntax that the form asked for cannot say. flags: keys of `FLAGS`.
     error: why there was no rewrite.
@@ -107,6 +109,14 @@ def select_rewrite(
     if made == original:
         why.append("other_subject" if is_about_another(original, text) else "nothing_added")
     return _chosen(prompt, made, [*why, *too_long], changed=_changed(report))
+
+
+def in_form(made: Upsampled, form: Form) -> Upsampled:
+    """The prompt as one image generator reads it; `dropped` says what it cannot say. Raises `InputError`."""
+    if form not in FORMS:
+        raise InputError(f"the format is {form!r}; expected one of: {', '.join(FORMS)}")
+    written = formatted(made.prompt, form)
+    return replace(made, prompt=written.prompt, negative=written.negative, dropped=written.dropped)
 
 
 def fallback(

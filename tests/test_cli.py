@@ -238,7 +238,7 @@ def test_upsample_prints_rewrites_as_they_come_and_keeps_them_at_ctrl_c():
 def test_upsample_never_loses_the_prompt(llm):
     result = runner.invoke(app, ["upsample", "two red kites", "--llm", llm, "--max-tokens", "77", "--json"])
     (line,) = [json.loads(line) for line in result.stdout.splitlines()]
-    assert list(line) == ["original", "prompt", "added", "changed", "flags", "error"]
+    assert list(line) == ["original", "prompt", "negative", "added", "changed", "dropped", "flags", "error"]
     assert line["prompt"].startswith("two red kites")
     assert {"failed", "fell_back"} & set(line["flags"])
     assert result.exit_code == (2 if line["error"] else 0)

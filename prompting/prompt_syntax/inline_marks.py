@@ -23,7 +23,7 @@ STRUCTURE = frozenset({"schedule", "choice", "function", "separator"})
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)"
 _OPEN, _CLOSE = "([{", ")]}"
-_WEIGHTED = re.compile(rf"^(?P<words>.*?)\s*:\s*(?P<weight>{_NUMBER})\s*$", re.DOTALL)
+WEIGHTED = re.compile(rf"^(?P<words>.*?)\s*:\s*(?P<weight>{_NUMBER})\s*$", re.DOTALL)
 _SUFFIX = re.compile(rf"\++(?!\w)|-+(?![\w-])|(?:\d+\.\d+|\.\d+|\d)(?![\w:.])")
 _FUNCTION = re.compile(r"\.(?:and|blend|swap)\([^()]*\)", re.IGNORECASE)
 _TOKENS = re.compile(
@@ -143,7 +143,7 @@ def _bracket(text: str, masked: str, start: int, end: int) -> Mark:
         return Mark("function", start, text[start : function.end()], (words_of(inside),))
     if masked[start] == "(":
         suffix = _SUFFIX.match(masked, behind)
-        weighted = _WEIGHTED.match(inside)
+        weighted = WEIGHTED.match(inside)
         words, weight = (weighted["words"], float(weighted["weight"])) if weighted else (inside, 1.1)
         if suffix:
             weight, behind = _suffix_weight(suffix[0]), suffix.end()
