@@ -40,7 +40,8 @@ def upsample(
     form: how the result is written: "plain", "a1111" or "midjourney", see `prompt_formats`.
     template: by default the full one, or the brief one for a model with a short context.
     temperature: above 0, so that each seed gives another rewrite.
-    count_tokens, token_limit: the maximum length of a rewrite, in the image generator's tokens; before it is put in form.
+    count_tokens, token_limit: the maximum length of a rewrite, in the image generator's tokens, before it is put
+        in form.
     """
     if (count_tokens is None) != (token_limit is None):
         raise InputError("a token limit needs both token_limit and count_tokens, the target's own tokenizer")

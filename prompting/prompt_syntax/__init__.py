@@ -1,4 +1,4 @@
-"""The prompt syntax of image generators, read and kept as written; `parse_prompt` in `parsed_prompt.py` is the entry."""
+"""The prompt syntax of image generators, read and kept as written; the entry is `parse_prompt`."""
 
 from .parsed_prompt import ParsedPrompt, parse_prompt
 

@@ -1,7 +1,7 @@
 r"""Syntax inside a prompt's text: weights, networks, schedules, choices, separators.
 
-Automatic1111 (wiki, "Features", "Attention/emphasis", "Prompt editing", "Composable diffusion"): `(red:1.4)`, `((red))`,
-`[red]`, `[cat:dog:0.5]`, `[cat|dog]`, `\(`, `<lora:name:0.8>`, BREAK, AND. ComfyUI: `embedding:name`, `{a|b}`. InvokeAI
+Automatic1111 (wiki, "Features", "Attention/emphasis", "Prompt editing", "Composable diffusion"): `(red:1.4)`,
+`((red))`, `[red]`, `[cat:dog:0.5]`, `[cat|dog]`, `\(`, `<lora:name:0.8>`, BREAK, AND. ComfyUI: `embedding:name`, `{a|b}`. InvokeAI
 and compel (https://github.com/damian0815/compel, doc/syntax.md): `red++`, `(red car)--`, `(red car)1.3`,
 `("a", "b").blend(1, 0.5)`, `cat.swap(dog)`. Midjourney: `sun::2`.
 """
@@ -15,16 +15,14 @@ from typing import Literal
 
 from .sections import QUOTES, hidden
 
-MarkKind = Literal[
-    "weight", "escaped", "network", "embedding", "schedule", "choice", "function", "separator", "quote"
-]
+MarkKind = Literal["weight", "escaped", "network", "embedding", "schedule", "choice", "function", "separator", "quote"]
 STRUCTURE = frozenset({"schedule", "choice", "function", "separator"})
 """What decides how the parts of a prompt work together: no rewrite can be given it back."""
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)"
 _OPEN, _CLOSE = "([{", ")]}"
 WEIGHTED = re.compile(rf"^(?P<words>.*?)\s*:\s*(?P<weight>{_NUMBER})\s*$", re.DOTALL)
-_SUFFIX = re.compile(rf"\++(?!\w)|-+(?![\w-])|(?:\d+\.\d+|\.\d+|\d)(?![\w:.])")
+_SUFFIX = re.compile(r"\++(?!\w)|-+(?![\w-])|(?:\d+\.\d+|\.\d+|\d)(?![\w:.])")
 _FUNCTION = re.compile(r"\.(?:and|blend|swap)\([^()]*\)", re.IGNORECASE)
 _TOKENS = re.compile(
     r"(?P<network><[^<>\s][^<>]*>)"

@@ -83,7 +83,7 @@ class ParsedPrompt:
 
     def replaced(self, text: str) -> str:
         """The prompt with another text; flags, negatives and settings as they were."""
-        head, tail = self._ends
+        _, tail = self._ends
         first = next(place for place, part in enumerate(self.sections) if part.kind == "text" and part.text.strip())
         lead = "".join(part.text for part in self.sections[:first])
         own = self.sections[first].text
