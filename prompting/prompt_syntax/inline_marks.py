@@ -2,8 +2,8 @@ r"""Syntax inside a prompt's text: weights, networks, schedules, choices, separa
 
 Automatic1111 (wiki, "Features", "Attention/emphasis", "Prompt editing", "Composable diffusion"): `(red:1.4)`,
 `((red))`, `[red]`, `[cat:dog:0.5]`, `[cat|dog]`, `\(`, `<lora:name:0.8>`, BREAK, AND. ComfyUI:
-`embedding:name`, `{a|b}`. InvokeAI and compel (https://github.com/damian0815/compel, doc/syntax.md): `red++`, `(red car)--`,
-`(red car)1.3`, `("a", "b").blend(1, 0.5)`, `cat.swap(dog)`. Midjourney: `sun::2`.
+`embedding:name`, `{a|b}`. InvokeAI and compel (https://github.com/damian0815/compel, doc/syntax.md): `red++`,
+`(red car)--`, `(red car)1.3`, `("a", "b").blend(1, 0.5)`, `cat.swap(dog)`. Midjourney: `sun::2`.
 """
 
 from __future__ import annotations

@@ -150,9 +150,7 @@ def test_a_language_that_the_check_cannot_read_keeps_its_words(original: str, re
 
 
 def test_names_do_not_make_a_prompt_foreign() -> None:
-    rewritten = (
-        "A stop sign in front of the Café de Paris at night, wet stones, warm light, calm mood, fine detail here."
-    )
+    rewritten = "A stop sign in front of the Café de Paris at night, wet stones, warm light, calm mood, fine detail."
     assert select_rewrite("a stop sign in front of the Café de Paris", rewritten).prompt == rewritten
     mug = select_rewrite("a mug that says “猫”", f"A mug that says “猫” on a shelf, {GOOD}")
     assert "unchecked_language" not in mug.flags
@@ -181,7 +179,8 @@ def test_negatives_are_denials() -> None:
 def test_three_hundred_words_take_seconds() -> None:
     things = ["barn", "horse", "lake", "fence", "tree", "cloud", "hill", "road", "boat", "bridge"]
     colours = ["red", "white", "blue", "green", "grey", "old", "small", "wooden", "quiet", "round"]
-    parts = [f"a {colour} {thing} near a {other}" for colour in colours for thing, other in zip(things, things[::-1])]
+    pairs = list(zip(things, things[::-1], strict=True))
+    parts = [f"a {colour} {thing} near a {other}" for colour in colours for thing, other in pairs]
     original = " ".join(", ".join(parts).split()[:300])
     start = time.process_time()
     assert select_rewrite(original, f"{original.replace('red', 'blue')}, soft light, {GOOD * 3}").prompt

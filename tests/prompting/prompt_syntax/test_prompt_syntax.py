@@ -156,8 +156,8 @@ def test_a_rewrite_gets_the_syntax_back(prompt: str, rewrite: str, restored: str
 
 
 PIECES = [
-    "(red:1.4)", "((big))", "[old]", "car", "a dog", "<lora:x:0.8>", "hat+++", "(blue sky)--", '"Open (5)"', "[cat:dog:0.5]",
-    "BREAK", "AND", "{fox|hen}", "tree::2", "\\(film\\)", ",", "two", "embedding:neat", "soft light.",
+    "(red:1.4)", "((big))", "[old]", "car", "a dog", "<lora:x:0.8>", "hat+++", "(blue sky)--", '"Open (5)"',
+    "[cat:dog:0.5]", "BREAK", "AND", "{fox|hen}", "tree::2", "\\(film\\)", ",", "two", "embedding:neat", "soft light.",
 ]  # fmt: skip
 TAILS = ["", " --ar 16:9", " --no people, boats", " --tile --no rain --v 6", "\nNegative prompt: fog, (ugly:1.2)"]
 REWRITES = [
