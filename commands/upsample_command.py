@@ -55,8 +55,8 @@ def upsample(
         task = bar.add_task("rewriting", total=len(given), note="")
         for start in range(0, len(given), _AT_ONCE):  # printed as soon as they are there, so that Ctrl-C keeps them
             part = given[start : start + _AT_ONCE]
-            limit = {"count_tokens": counter, "token_limit": max_tokens}
-            for one in rewrite(model, part, mode=mode, form=form, seed=seed, **limit):
+            made = rewrite(model, part, mode=mode, form=form, count_tokens=counter, token_limit=max_tokens, seed=seed)
+            for one in made:
                 _print_upsampling(one, as_json, form)
                 failed += one.upsampled.error is not None
                 notes.append(one.note)

@@ -58,8 +58,9 @@ def upsample(
             error = f"the rewrite was cut off at {max_tokens} tokens"
         rewritten = None if error else one.answer
         try:
-            limit = {"count_tokens": count_tokens, "max_tokens": token_limit}
-            settled = select_rewrite(prompt, rewritten, error=error, mode=mode, **limit)
+            settled = select_rewrite(
+                prompt, rewritten, error=error, mode=mode, count_tokens=count_tokens, max_tokens=token_limit
+            )
         except InputError as refusal:
             settled = Upsampled(prompt, prompt, flags=("failed",), error=str(refusal))
         made.append(Upsampling(in_form(settled, form), one.prompt, one.completion, language_model.spec, one.note))
