@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .command_options import AsJson, Network
-from .printing import print_json
+from ..errors import InputError
+from .command_options import AsJson, LanguageModelSpec, Network
+from .printing import print_json, print_notes
+
+if TYPE_CHECKING:
+    from ..prompting.rewrites import Upsampled
 
 
 def recreate(
@@ -24,6 +28,16 @@ def recreate(
         str | None,
         typer.Option(help="Folder or hub id of a diffusers StableDiffusionPipeline; by default the small one."),
     ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            help="Variant of the decoder's weight files, such as fp16; by default the only one that is there."
+        ),
+    ] = None,
+    upsample: Annotated[
+        bool, typer.Option("--upsample", help="Let a language model make the words detailed before they are drawn.")
+    ] = False,
+    llm: LanguageModelSpec = None,
     guidance: Annotated[float, typer.Option(min=1, help="Guidance scale; 1 is none.")] = 3.0,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws another image.")] = 0,
@@ -36,6 +50,8 @@ def recreate(
     from ..encoders.redraw.recreate import recreate as redraw
     from ..encoders.registry import REDRAW_ENCODER, load_encoder
 
+    if llm and not upsample:
+        raise InputError("--llm upsamples the words before they are drawn; expected --upsample beside it")
     check_output(out, source)
     given = image_or_text(source, allow_network=allow_network)
     from ..encoders.redraw.redrawer import (  # takes seconds, so after what can go wrong at once
@@ -47,12 +63,49 @@ def recreate(
     typer.echo(f"taken as {'a text' if is_text else 'an image'}: {display_name(source)}", err=True)
     spec = None if is_text else encoder or REDRAW_ENCODER
     describer = load_encoder(spec) if spec else None
-    redrawer = Redrawer.from_pretrained(decoder or DEFAULT_DECODER)
+    redrawer = Redrawer.from_pretrained(decoder or DEFAULT_DECODER, variant=variant)
     settings: dict[str, Any] = {"guidance_scale": guidance, "num_inference_steps": steps, "seed": seed}
-    made = redraw(given, redrawer, describer, **settings)
+    # The included decoder draws the made world, which the tiny model knows.
+    upsampler = _Upsampler(llm or (None if decoder else "tiny"), seed) if upsample else None
+    denied = upsampler.negatives(given) if upsampler and isinstance(given, str) else ""
+    made = redraw(given, redrawer, describer, rewrite=upsampler, negative=denied, **settings)
     made.picture.save(out)
     if as_json:
         names = {"image": None if is_text else display_name(source), "encoder": spec}
-        print_json({**names, "text": made.text, "decoder": redrawer.name, "out": str(out), **settings})
+        words = {"text": made.text} | ({"upsampled": upsampler.as_json()} if upsampler else {})
+        print_json({**names, **words, "decoder": redrawer.name, "out": str(out), **settings})
     else:
+        if upsampler:
+            typer.echo(f"words: {made.original}\nupsampled: {made.text}", err=True)
         typer.echo(str(out))
+
+
+class _Upsampler:
+    """Makes words detailed, and keeps how that came about. The model loads at once, before minutes of drawing."""
+
+    def __init__(self, llm: str | None, seed: int) -> None:
+        from ..agent.models.registry import load_language_model
+
+        self.model, self.seed = load_language_model(llm), seed
+        self.made: Upsampled | None = None
+
+    def __call__(self, text: str) -> str:
+        from ..agent.reader.upsampler import upsample
+        from ..prompting.prompt_syntax import parse_prompt
+        from ..prompting.rewrites import FLAGS
+
+        (one,) = upsample(self.model, [text], seed=self.seed)
+        self.made = one.upsampled
+        print_notes([one.note, *(FLAGS[flag] for flag in self.made.flags), self.made.error])
+        return parse_prompt(self.made.prompt).words  # a pipeline of diffusers reads no weights and flags
+
+    def negatives(self, text: str) -> str:
+        """What --no and "Negative prompt:" name, for the decoder."""
+        from ..prompting.prompt_syntax import parse_prompt
+
+        return ", ".join(parse_prompt(text).negatives)
+
+    def as_json(self) -> dict[str, Any] | None:
+        from dataclasses import asdict
+
+        return asdict(self.made) if self.made else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import InputError
-from ..progress import progress_bar
+from ..progress import paused, progress_bar
 from .command_options import AsJson, Chat, LanguageModelSpec, Seed
 from .printing import arguments, exit_for, print_json, print_notes
 
@@ -21,6 +21,14 @@ def upsample(
     prompts: Annotated[list[str], typer.Argument(help="Short prompts; - reads them from stdin, one a line.")],
     llm: LanguageModelSpec = None,
     chat: Chat = None,
+    mode: Annotated[
+        Literal["rewrite", "append"],
+        typer.Option(help="Rewrite the prompt, or keep it word for word and append details, before its flags."),
+    ] = "rewrite",
+    form: Annotated[
+        Literal["plain", "a1111", "midjourney"],
+        typer.Option("--format", help="How the result is written: as it came, for Automatic1111, or for Midjourney."),
+    ] = "plain",
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="How long a prompt the image generator reads, such as 77 for CLIP.")
     ] = None,
@@ -30,7 +38,10 @@ def upsample(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Turn short prompts for an image generator into detailed ones that keep every word's meaning."""
+    """Turn short prompts for an image generator into detailed ones that keep every word's meaning.
+
+    Weights, networks, flags and negatives of Automatic1111, ComfyUI, InvokeAI and Midjourney are kept as written.
+    """
     from ..agent.models.registry import load_language_model
     from ..agent.reader.upsampler import token_counter
     from ..agent.reader.upsampler import upsample as rewrite
@@ -45,8 +56,10 @@ def upsample(
         task = bar.add_task("rewriting", total=len(given), note="")
         for start in range(0, len(given), _AT_ONCE):  # printed as soon as they are there, so that Ctrl-C keeps them
             part = given[start : start + _AT_ONCE]
-            for one in rewrite(model, part, count_tokens=counter, token_limit=max_tokens, seed=seed):
-                _print_upsampling(one, as_json)
+            made = rewrite(model, part, mode=mode, form=form, count_tokens=counter, token_limit=max_tokens, seed=seed)
+            for one in made:
+                with paused(bar):
+                    _print_upsampling(one, as_json, form)
                 failed += one.upsampled.error is not None
                 notes.append(one.note)
             bar.advance(task, len(part))
@@ -54,7 +67,7 @@ def upsample(
     exit_for(failed, len(given))
 
 
-def _print_upsampling(one: Upsampling, as_json: bool) -> None:
+def _print_upsampling(one: Upsampling, as_json: bool, form: str) -> None:
     from ..prompting.rewrites import FLAGS
 
     if as_json:
@@ -62,6 +75,9 @@ def _print_upsampling(one: Upsampling, as_json: bool) -> None:
         return
     made = one.upsampled
     typer.echo(made.prompt)
+    if form == "a1111" and made.negative:
+        typer.echo(f"Negative prompt: {made.negative}")
     print_notes([f"{made.original}: {FLAGS[flag]}" for flag in made.flags])
+    print_notes([f"{made.original}: {form} has nothing for {', '.join(made.dropped)}"] if made.dropped else [])
     if made.error:
         typer.echo(f"error: {made.original}: {made.error}", err=True)

@@ -238,10 +238,42 @@ def test_upsample_prints_rewrites_as_they_come_and_keeps_them_at_ctrl_c():
 def test_upsample_never_loses_the_prompt(llm):
     result = runner.invoke(app, ["upsample", "two red kites", "--llm", llm, "--max-tokens", "77", "--json"])
     (line,) = [json.loads(line) for line in result.stdout.splitlines()]
-    assert list(line) == ["original", "prompt", "added", "changed", "flags", "error"]
+    assert list(line) == ["original", "prompt", "negative", "added", "changed", "dropped", "flags", "error"]
     assert line["prompt"].startswith("two red kites")
     assert {"failed", "fell_back"} & set(line["flags"])
     assert result.exit_code == (2 if line["error"] else 0)
+
+
+def test_upsample_keeps_weights_and_flags_and_writes_other_forms():
+    given = ["upsample", "a (red:1.4) star --ar 16:9 --no people", "--llm", "tiny"]
+    result = runner.invoke(app, [*given, "--json"])
+    line = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert "(red:1.4) star" in line["prompt"]
+    assert line["prompt"].endswith(" --ar 16:9 --no people")
+    assert (line["negative"], line["original"]) == ("people", given[1])
+    assert line["added"]
+    result = runner.invoke(app, [*given, "--mode", "append", "--format", "a1111"])
+    prompt, negative = result.stdout.splitlines()
+    assert prompt.startswith("a (red:1.4) star")
+    assert len(prompt) > len("a (red:1.4) star")
+    assert negative == "Negative prompt: people"
+    assert "a1111 has nothing for --ar 16:9" in result.stderr
+    assert runner.invoke(app, [*given, "--mode", "prepend"]).exit_code == 2
+
+
+def test_recreate_upsamples_the_words(tmp_path):
+    decoder, out = str(tiny_pipeline(tmp_path / "decoder")), tmp_path / "out.png"
+    given = ["recreate", "two red stars", "--decoder", decoder, "--steps", "2", "-o", str(out), "--upsample"]
+    result = runner.invoke(app, [*given, "--llm", "tiny", "--json"])
+    record = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert record["upsampled"]["original"] == "two red stars"
+    assert record["upsampled"]["prompt"] == record["text"]
+    assert record["text"].startswith("Two red stars ")
+    assert out.is_file()
+    result = runner.invoke(app, [*given[:-1], "--llm", "tiny"])
+    assert "expected --upsample beside it" in str(result.exception)
 
 
 STRICT = {"env": {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}}  # as in most places, but for LANG=C

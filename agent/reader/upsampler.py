@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...errors import InputError, TextlensError
-from ...prompting.rewrites import TokenCounter, Upsampled, select_rewrite
+from ...prompting.prompt_syntax import parse_prompt
+from ...prompting.prompt_syntax.prompt_formats import Form
+from ...prompting.rewrites import Mode, TokenCounter, Upsampled, in_form, select_rewrite
 from ...prompting.templates import Shot
 from ...prompting.upsampling import WORKED_PAIRS, UpsampleTemplate
 from ..models.base import CountsTokens, LanguageModel, Request
@@ -21,6 +23,8 @@ def upsample(
     *,
     template: UpsampleTemplate | None = None,
     shots: Sequence[Shot] = WORKED_PAIRS,
+    mode: Mode = "rewrite",
+    form: Form = "plain",
     count_tokens: TokenCounter | None = None,
     token_limit: int | None = None,
     max_tokens: int = 192,
@@ -30,13 +34,20 @@ def upsample(
     """Rewrite short prompts for an image generator. A prompt without a usable rewrite comes back as it is, flagged
     "failed", with the reason as its error.
 
+    The model sees the words alone; weights, networks, flags and negatives are put back (`prompting/prompt_syntax`).
+
+    mode: "append" keeps the prompt word for word and puts details behind it.
+    form: how the result is written: "plain", "a1111" or "midjourney", see `prompt_formats`.
     template: by default the full one, or the brief one for a model with a short context.
     temperature: above 0, so that each seed gives another rewrite.
-    count_tokens, token_limit: the maximum length of a rewrite, in the image generator's tokens.
+    count_tokens, token_limit: the maximum length of a rewrite, in the image generator's tokens, before it is put
+        in form.
     """
     if (count_tokens is None) != (token_limit is None):
         raise InputError("a token limit needs both token_limit and count_tokens, the target's own tokenizer")
-    queries = [Shot(question=prompt) for prompt in prompts]
+    in_form(Upsampled("", ""), form)  # unknown names, before minutes of work
+    select_rewrite("a dog", None, mode=mode)
+    queries = [Shot(question=parse_prompt(prompt).spoken) for prompt in prompts]
     template = template or _upsample_template(language_model, queries, shots, max_tokens)
     request = Request(max_tokens, template.stop, temperature, seed)
     readings = read(language_model, template, queries, [shots] * len(queries), request)
@@ -47,10 +58,12 @@ def upsample(
             error = f"the rewrite was cut off at {max_tokens} tokens"
         rewritten = None if error else one.answer
         try:
-            settled = select_rewrite(prompt, rewritten, error=error, count_tokens=count_tokens, max_tokens=token_limit)
+            settled = select_rewrite(
+                prompt, rewritten, error=error, mode=mode, count_tokens=count_tokens, max_tokens=token_limit
+            )
         except InputError as refusal:
             settled = Upsampled(prompt, prompt, flags=("failed",), error=str(refusal))
-        made.append(Upsampling(settled, one.prompt, one.completion, language_model.spec, one.note))
+        made.append(Upsampling(in_form(settled, form), one.prompt, one.completion, language_model.spec, one.note))
     return made
 
 

@@ -15,14 +15,17 @@ _MARGIN, _FONT_SIZE = 12, 17
 _INK, _FAINT, _EDGE, _PAPER = (20, 20, 20), (110, 110, 110), (200, 200, 200), (255, 255, 255)
 
 
-def comparison(image: Image.Image | None, text: str, drawn: Image.Image) -> Image.Image:
+def comparison(image: Image.Image | None, text: str, drawn: Image.Image, *, original: str | None = None) -> Image.Image:
     """One picture of the image (optional), the wrapped words, and what was drawn from them.
+
+    original: the words before they were upsampled, in a column of their own.
 
     Images are scaled to the size of the drawn one, at least `SIDE` pixels; by whole factors without interpolation.
     """
     side = max(SIDE, *drawn.size)
     columns = [("image", _fitted(image, side))] if image is not None else []
-    columns += [("words", _text_panel(text)), ("redrawn", _fitted(drawn, side))]
+    texts = [("words", text)] if original is None else [("words", original), ("upsampled", text)]
+    columns += [*((title, _text_panel(words)) for title, words in texts), ("redrawn", _fitted(drawn, side))]
     height = max(panel.height for _, panel in columns)
     width = sum(panel.width + _MARGIN for _, panel in columns) + _MARGIN
     picture = Image.new("RGB", (width, height + LINE + 2 * _MARGIN), _PAPER)
@@ -30,7 +33,7 @@ def comparison(image: Image.Image | None, text: str, drawn: Image.Image) -> Imag
     for title, panel in columns:
         top = LINE + _MARGIN + (height - panel.height) // 2
         draw.text((left, _MARGIN // 2), title, font=font(), fill=_FAINT)
-        if title != "words":
+        if title not in ("words", "upsampled"):
             draw.rectangle((left - 1, top - 1, left + panel.width, top + panel.height), outline=_EDGE)
         picture.paste(panel, (left, top))
         left += panel.width + _MARGIN

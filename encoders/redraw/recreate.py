@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,24 +28,35 @@ class Recreation:
     image: Image.Image | None  # None if the words were given
     text: str
     drawn: Image.Image
+    original: str | None = None  # the words before they were upsampled, where they were
 
     @property
     def picture(self) -> Image.Image:
-        """Image, words and redrawn image side by side."""
-        return comparison(self.image, self.text, self.drawn)
+        """Image, words (before and after upsampling) and redrawn image side by side."""
+        return comparison(self.image, self.text, self.drawn, original=self.original)
 
 
 def recreate(
-    source: Image.Image | str, redrawer: Redrawer, encoder: Encoder | None = None, **settings: Any
+    source: Image.Image | str,
+    redrawer: Redrawer,
+    encoder: Encoder | None = None,
+    *,
+    rewrite: Callable[[str], str] | None = None,
+    **settings: Any,
 ) -> Recreation:
-    """Draw words (a str), or the words that `encoder` writes for an image; `settings` go to `Redrawer.draw`."""
+    """Draw words (a str), or the words that `encoder` writes for an image; `settings` go to `Redrawer.draw`.
+
+    rewrite: what makes of the words those to draw, such as prompt upsampling.
+    """
     if isinstance(source, str):
         image, text = None, source
     elif encoder is None:
         raise InputError("an image was given, but no encoder to describe it; name one, such as 'coca'")
     else:
         image, text = source, encoder.describe([source])[0].text
-    return Recreation(image, text, redrawer.draw([text], **settings)[0])
+    drawn_text = rewrite(text) if rewrite else text
+    drawn = redrawer.draw([drawn_text], **settings)[0]
+    return Recreation(image, drawn_text, drawn, text if rewrite else None)
 
 
 def image_or_text(argument: str, *, allow_network: bool = False) -> Image.Image | str:

@@ -35,12 +35,14 @@ class Redrawer:
         device: str | torch.device | None = None,
         *,
         dtype: torch.dtype = torch.float32,
+        variant: str | None = None,
     ) -> Redrawer:
         """Load a folder or a hub id, safetensors only, onto `device` (by default a GPU if there is one).
 
+        variant: of the weight files, such as "fp16"; by default none, or the only one that a folder has.
         Raises `InputError`, see `load_pipeline`.
         """
-        pipeline = load_pipeline(source, dtype=dtype)
+        pipeline = load_pipeline(source, dtype=dtype, variant=variant)
         return cls(pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), name=str(source))
 
     @property
@@ -56,10 +58,12 @@ class Redrawer:
         num_inference_steps: int = NUM_INFERENCE_STEPS,
         seed: int = 0,
         batch_size: int = 16,
+        negative: str = "",
     ) -> list[Image]:
         """One RGB image per text, in order; texts may be empty, and are truncated to the text encoder's context.
 
         guidance_scale: of classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598); 1 is none.
+        negative: what is not to be drawn; guidance leads away from it, so that it needs a scale above 1.
         seed: image i's noise depends on `seed` and i alone, whatever the batch size and device.
         Raises `InputError` for settings out of range, and for a text that is `encoding_error`.
         """
@@ -69,7 +73,7 @@ class Redrawer:
         check_range("num_inference_steps", num_inference_steps, 1, self.pipeline.scheduler.config.num_train_timesteps)
         check_range("seed", seed, 0)
         check_range("batch_size", batch_size, 1)
-        for text in texts:
+        for text in [*texts, negative]:
             if reason := encoding_error(text, "the text"):  # the tokenizer's own error is unclear
                 raise InputError(reason)
         images: list[Image] = []
@@ -85,6 +89,7 @@ class Redrawer:
                 part = list(texts[start : start + batch_size])
                 drawn = self.pipeline(
                     part,
+                    negative_prompt=[negative] * len(part) if negative else None,
                     guidance_scale=guidance_scale,
                     num_inference_steps=num_inference_steps,
                     generator=[noise_generator(seed, i) for i in range(start, start + len(part))],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +17,34 @@ from ...errors import InputError
 from ..saved_models import shortened, without_bars
 
 # For training, and for the small models of this package.
+_WEIGHT_FILES = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.safetensors")
 WITHOUT_CHECKER: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
 
-def load_pipeline(source: str | Path, *, dtype: torch.dtype = torch.float32, **settings: Any) -> Any:
+def load_pipeline(
+    source: str | Path, *, dtype: torch.dtype = torch.float32, variant: str | None = None, **settings: Any
+) -> Any:
     """Load a folder or a hub id, safetensors only, on the CPU; `settings` go to `StableDiffusionPipeline`.
 
+    variant: of the weight files, such as "fp16" for `model.fp16.safetensors`; see `chosen_variant`.
     Raises `InputError` if it does not load or is incomplete: diffusers and transformers accept missing weights, and a
     tokenizer without files.
     """
     if isinstance(source, Path) and not source.is_dir():
         raise InputError(f"no folder {source}; expected one that a diffusers StableDiffusionPipeline was saved in")
+    variant = chosen_variant(source, variant)
     try:
         with without_bars(source, diffusers_logging, transformers_logging):
             # Without dtype, the text encoder alone would keep its saved dtype.
             pipeline: Any = StableDiffusionPipeline.from_pretrained(
-                source, dtype=dtype, use_safetensors=True, **settings
+                source, dtype=dtype, use_safetensors=True, variant=variant, **settings
             )
-            lacking = _lacking_weights(pipeline)
+            lacking = _lacking_weights(pipeline, variant)
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"{str(source)!r} does not load as a text-to-image model: {shortened(error, 400)}; expected the folder or "
             "hub id of a diffusers StableDiffusionPipeline with safetensors weights"
+            + ("" if variant or Path(source).is_dir() else "; where they are there as a variant alone, name it: fp16")
         ) from error
     if lacking:
         raise InputError(
@@ -51,7 +58,27 @@ def load_pipeline(source: str | Path, *, dtype: torch.dtype = torch.float32, **s
     return pipeline
 
 
-def _lacking_weights(pipeline: Any) -> list[str]:
+def weight_variants(folder: Path, part: str = "unet") -> set[str | None]:
+    """Variants of a part's weight files, None among them for those without; empty where there are none."""
+    names = (_WEIGHT_FILES.fullmatch(path.name) for path in (folder / part).glob("*.safetensors"))
+    return {name["variant"] for name in names if name}
+
+
+def chosen_variant(source: str | Path, variant: str | None = None) -> str | None:
+    """The variant to load: the one asked for; else none, or where a folder has one variant alone, that one.
+
+    Raises `InputError` for one that a folder lacks, and where a folder has several and none of them is named.
+    """
+    if not Path(source).is_dir() or not (there := weight_variants(Path(source))):
+        return variant
+    if variant in there or (variant is None and len(there) == 1):
+        return variant or next(iter(there))
+    listed = ", ".join(sorted(name or "those without a variant" for name in there))
+    asked = f"has no weights of the variant {variant!r}" if variant else "has weights in several variants alone"
+    raise InputError(f"{str(source)!r} {asked}; expected one of: {listed} (--variant)")
+
+
+def _lacking_weights(pipeline: Any, variant: str | None = None) -> list[str]:
     """Names of weights that no file holds.
 
     diffusers leaves them on the meta device. transformers fills in random ones and reports them on request only, so
@@ -60,10 +87,16 @@ def _lacking_weights(pipeline: Any) -> list[str]:
     modules = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     empty = [f"{name}.{key}" for name, part in modules.items() for key, p in part.named_parameters() if p.is_meta]
     text_encoder, level = pipeline.text_encoder, transformers_logging.get_verbosity()
+    saved = weight_variants(Path(text_encoder.name_or_path), "")
+    variant = variant if variant in saved or not saved else None
     transformers_logging.set_verbosity_error()  # its warnings were shown the first time
     try:
         _, report = type(text_encoder).from_pretrained(
-            text_encoder.name_or_path, device_map="meta", use_safetensors=True, output_loading_info=True
+            text_encoder.name_or_path,
+            device_map="meta",
+            use_safetensors=True,
+            output_loading_info=True,
+            **({"variant": variant} if variant else {}),
         )
     finally:
         transformers_logging.set_verbosity(level)

@@ -6,8 +6,8 @@ says beyond them is reported apart. Rules, a dictionary and small word lists do 
 the same report.
 
 Limits: synonyms that the lists lack ("divan" for "sofa") count as broken; pronouns are resolved by nearness; irony,
-idioms and conditions are not understood; attachment is guessed. In other languages than English every word of the
-original is looked for as it is. It errs towards "broken", which costs a fallback to the user's own words.
+idioms and conditions are not understood; attachment is guessed. In other languages than English (`is_english`) every
+word of the original is looked for as it is. It errs towards "broken", which costs a fallback to the user's own words.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from ..prompt_syntax import parse_prompt
 from . import lexicon
+from .language import is_english
 from .matching import contradiction, has_attribute, implies, joins, same_attribute, same_noun, same_thing
 from .parsing import Link, Reading, Thing, read
-from .words import lemmas, plain, split_quotes
+from .words import plain, split_quotes
 
 
 @dataclass(frozen=True)
@@ -85,17 +87,11 @@ def _failing(text: str) -> frozenset[Atom]:
     return frozenset(finding.atom for finding in _findings(read(text), read(text)) if not finding.kept)
 
 
-def is_english(text: str) -> bool:
-    """Whether most words are known, or any is an English function word."""
-    found = re.findall(r"(?<![@\w])[^\W\d_]+", plain(split_quotes(text)[0]))
-    known = sum(bool(lemmas(word)) or word in lexicon.CLOSED for word in found)
-    return known >= len(found) / 2 or bool({"the", "of", "with", "and"} & set(found))
-
-
 def _words(original: str, rewritten: str) -> Iterator[_Finding]:
-    bare, quotes = split_quotes(original)
+    bare, quotes = split_quotes(parse_prompt(original).words)
+    found = plain(rewritten)
     for word in re.findall(r"(?<![@\w])\w+", plain(bare)):
-        yield _Finding(Atom("object", word), word in plain(rewritten))
+        yield _Finding(Atom("object", word), word in found)
     for quote in quotes:
         yield _Finding(Atom("text", quote), quote in rewritten)
 
@@ -112,6 +108,10 @@ def _findings(first: Reading, second: Reading) -> Iterator[_Finding]:
         yield from _relation(link, first, second)
     for quote in first.quotes:
         yield _quotation(quote, second)
+    said = {own: thing for thing in second.things for own in thing.attributes | thing.acts if not thing.negated}
+    for word in sorted(first.unwanted):
+        shown = next((thing.words for own, thing in said.items() if same_attribute(word, own)), "")
+        yield _Finding(Atom("negation", f"not {word}"), not shown and word in second.unwanted, shown)
     for view in sorted(first.views):
         yield _Finding(Atom("attribute", f"view: {view[1:]}"), view in second.views)
 

@@ -48,9 +48,11 @@ def excludes(one: str, other: str) -> bool:
 
 def contradiction(attribute: str, thing: Thing) -> str:
     """What is said of the thing that excludes the attribute; "" for nothing."""
-    own = sorted(thing.attributes | thing.acts)
-    said = any(same_attribute(attribute, other) for other in own)
-    return "" if said else next((other for other in own if excludes(attribute, other)), "")
+    own = thing.attributes | thing.acts
+    wrong = [other for other in own if excludes(attribute, other)]
+    if not wrong or any(same_attribute(attribute, other) for other in own):
+        return ""
+    return min(wrong)
 
 
 def same_thing(one: Thing, other: Thing) -> bool:

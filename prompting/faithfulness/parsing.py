@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 
+from ..prompt_syntax import parse_prompt
 from . import lexicon
 from .words import Word, singular, split_quotes, tag
 
@@ -50,21 +51,33 @@ class Link:
 
 @dataclass
 class Reading:
-    """All that was found, in the order of the text; lemmas: of every word."""
+    """All that was found, in the order of the text; lemmas: of every word; unwanted: adjectives among the negatives."""
 
     things: list[Thing] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     quotes: list[str] = field(default_factory=list)
     views: set[str] = field(default_factory=set)
     lemmas: set[str] = field(default_factory=set)
+    unwanted: set[str] = field(default_factory=set)
 
 
 @lru_cache(maxsize=16)  # a choice of rewrite asks for the same texts again and again
 def read(text: str) -> Reading:
-    """Read an English prompt. Unknown words count as nouns, so that nothing is passed over in silence."""
-    bare, quotes = split_quotes(text)
+    """Read an English prompt, its weights off. Unknown words count as nouns, so that nothing is passed over in silence.
+
+    What `--no` and "Negative prompt:" name is denied.
+    """
+    prompt = parse_prompt(text)
+    denied, unwanted = [], set()
+    for item in prompt.negatives:
+        tagged = tag(item)
+        if any(word.tag == "noun" for word in tagged):
+            denied.append(item)
+        else:
+            unwanted |= {word.lemma for word in tagged if word.tag in ("adj", "verb")}
+    bare, quotes = split_quotes(". No ".join([prompt.words, *denied]))
     words = tag(bare)
-    parser = _Parser(words, Reading(quotes=quotes, lemmas={word.lemma for word in words}))
+    parser = _Parser(words, Reading(quotes=quotes, lemmas={word.lemma for word in words}, unwanted=unwanted))
     place = 0
     while place < len(words):
         step = getattr(parser, f"on_{words[place].tag}", parser.noun_phrase)

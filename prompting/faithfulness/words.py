@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ..prompt_syntax.sections import QUOTES
 from . import lexicon
 
 
@@ -19,18 +20,11 @@ class Word(NamedTuple):
     form: str = ""
 
 
-_QUOTES = re.compile(
-    r"[\"“”„«»]([^\"“”„«»]+)[\"“”„«»]|(?<![\w'])[‘'](?=\S)([^‘’']*(?:['’](?=\w)[^‘’']*)*)(?<=[^\s])[’'](?!\w)"
-)
 _WRITTEN = re.compile(  # a sign that says STOP
     r"\b(?:says?|saying|reads?|reading|labell?ed|titled|spelling|spells|words?|text|inscribed|lettering)\s*:?\s+"
     r"((?:[A-Z0-9][A-Z0-9'!?&-]+)(?:\s+[A-Z0-9][A-Z0-9'!?&-]*)*)"
 )
-_FLAG = re.compile(r"\s--(\w+)(?:\s+((?:(?!\s--).)*))?")
-_WEIGHTS = (  # (red:1.4) ((two)) [bald] {{angry}} red++ sun::2 <lora:style:0.8>
-    (r"<\w+:[^<>]*>|::?\s*-?\d*\.\d+|::\s*-?\d*|:\s*-?\d+(?=\s*[)\]}])", " "),
-    (r"[()\[\]{}]|(?<=\w)(?:\++|-{2,})(?=\s|[,.)]|$)", " "),
-)
+_BRACKETS = re.compile(r"[()\[\]{}]")
 _SIDE = r"\b(?:in|on|at|to)\s+the\s+(?:far\s+|very\s+)?"
 _PICTURE = r"(?:\s+of\s+the\s+(?:image|picture|frame|scene|photo|canvas|composition))"
 _MARKS = (
@@ -73,19 +67,15 @@ def split_quotes(text: str) -> tuple[str, list[str]]:
         kept = match.group(0)[: match.start(1) - match.start(0)] if match.re is _WRITTEN else ""
         return f"{kept} @quote "
 
-    return _WRITTEN.sub(take, _QUOTES.sub(take, text)), found
+    return _WRITTEN.sub(take, QUOTES.sub(take, text)), found
 
 
 def plain(text: str) -> str:
-    """Lower case, without weights and flags (`--no people` becomes ", no people"), places and numbers as marks."""
+    """Lower case, without brackets, places and numbers as marks."""
     from text_to_num import alpha2digit
 
-    def denied(flag: re.Match[str]) -> str:
-        items = (flag[2] or "").split(",") if flag[1] == "no" else []
-        return "".join(f", no {item.strip()}" for item in items if item.strip())
-
-    text = _substituted(_FLAG.sub(denied, f" {text}"), _WEIGHTS).replace("BREAK", ",")
-    text = alpha2digit(_substituted(text.lower().replace("’", "'"), _MARKS), "en", 0)
+    text = _BRACKETS.sub(" ", f" {text}").lower().replace("’", "'")
+    text = alpha2digit(_substituted(text, _MARKS), "en", 0)
     return _substituted(text, _COUNTS)
 
 

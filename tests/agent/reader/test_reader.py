@@ -227,7 +227,8 @@ def test_upsample_keeps_the_prompt_whatever_comes_back():
         assert reason in each.error
     request = one.language_model.requests[0]
     assert (request.seed, request.stop) == (4, ("\n",))
-    assert list(made[0].as_json()) == ["original", "prompt", "added", "changed", "flags", "error"]
+    keys = ["original", "prompt", "negative", "added", "changed", "dropped", "flags", "error"]
+    assert list(made[0].as_json()) == keys
     assert SYSTEM in made[0].prompt
 
 

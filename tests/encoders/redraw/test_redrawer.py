@@ -13,6 +13,7 @@ from textlens.encoders.base import Description
 from textlens.encoders.redraw.comparison import SIDE, TEXT_WIDTH, comparison, sheet, wrapped
 from textlens.encoders.redraw.recreate import check_output, image_or_text, recreate
 from textlens.encoders.redraw.redrawer import Redrawer, noise_generator
+from textlens.encoders.redraw.stable_diffusion import chosen_variant
 from textlens.errors import InputError
 
 from ...pipelines import tiny_pipeline
@@ -150,6 +151,39 @@ def _without_weight(path, name):
     save_file(weights, path, metadata={"format": "pt"})
 
 
+def _variant(folder, to, name):
+    """The pipeline with its weights as a variant alone, as `save_pretrained(variant=...)` names them."""
+    shutil.copytree(folder, to, dirs_exist_ok=True)
+    for path in to.glob("*/*model.safetensors"):
+        path.rename(path.with_name(path.name.replace("model.", f"model.{name}.")))
+    return to
+
+
+def test_weights_that_are_there_as_a_variant_alone_load(folder, drawn, tmp_path):
+    only = _variant(folder, tmp_path / "half", "fp16")
+    for variant in (None, "fp16"):
+        again = Redrawer.from_pretrained(only, "cpu", variant=variant).draw(TEXTS[:1], batch_size=1, **FEW)[0]
+        assert np.abs(values(again) - values(drawn[0])).max() <= 1
+    assert chosen_variant(only) == "fp16"
+    with pytest.raises(InputError, match="no weights of the variant 'bf16'; expected one of: fp16"):
+        Redrawer.from_pretrained(only, "cpu", variant="bf16")
+    with pytest.raises(InputError, match="no weights of the variant 'fp16'; expected one of: those without"):
+        Redrawer.from_pretrained(folder, "cpu", variant="fp16")
+    _without_weight(only / TEXT_ENCODER.replace("model.", "model.fp16."), TOKENS)
+    with pytest.raises(InputError, match=f"lacks 1 weights, such as text_encoder.{TOKENS}"):
+        Redrawer.from_pretrained(only, "cpu")
+
+
+def test_of_several_variants_one_must_be_named(folder, tmp_path):
+    _variant(folder, tmp_path, "fp16")
+    shutil.copy(tmp_path / UNET.replace("model.", "model.fp16."), tmp_path / UNET.replace("model.", "model.bf16."))
+    with pytest.raises(InputError, match="several variants alone; expected one of: bf16, fp16"):
+        chosen_variant(tmp_path)
+    assert chosen_variant(tmp_path, "bf16") == "bf16"
+    assert chosen_variant(folder) is None
+    assert chosen_variant("some/hub-id", "fp16") == "fp16"
+
+
 # --- pictures of it
 
 
@@ -209,6 +243,22 @@ def test_recreate_draws_from_the_words_alone(redrawer):
     assert made.picture.width > again.picture.width
     with pytest.raises(InputError, match="no encoder"):
         recreate(image, redrawer)
+
+
+def test_words_are_rewritten_before_they_are_drawn(redrawer):
+    made = recreate("a red star", redrawer, rewrite=lambda text: f"{text} in the center", **FEW)
+    assert (made.original, made.text) == ("a red star", "a red star in the center")
+    plain = recreate("a red star in the center", redrawer, **FEW)
+    assert plain.original is None
+    assert np.array_equal(values(made.drawn), values(plain.drawn))
+    assert made.picture.width - plain.picture.width > TEXT_WIDTH  # both texts are shown
+
+
+def test_guidance_leads_away_from_negatives(redrawer):
+    plain, away = (redrawer.draw(["a red star"], negative=text, **FEW)[0] for text in ("", "two blue cats"))
+    assert np.abs(values(plain) - values(away)).mean() > 1
+    with pytest.raises(InputError, match="surrogate"):
+        redrawer.draw(["a red star"], negative="\udcff")
 
 
 def test_an_argument_is_an_image_or_a_text(tmp_path):
