@@ -35,6 +35,9 @@ def describe(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Describe images anew whose file is in --out already.")
     ] = False,
+    prompt: Annotated[
+        str | None, typer.Option(help="What to ask of hf: encoders, such as 'What is on the table?' or 'a photo of'.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels than this.")] = 64_000_000,
     allow_network: Network = False,
@@ -46,7 +49,7 @@ def describe(
     from ..encoders.description_files import DescriptionFiles
     from ..encoders.images import ImageLimits
     from ..encoders.pipeline import describe_stream, describe_videos
-    from ..encoders.registry import DEFAULT_ENCODERS, check_encoder, load_encoder
+    from ..encoders.registry import DEFAULT_ENCODERS, check_encoder, load_encoder, takes_prompt
 
     if as_json and as_csv:
         raise InputError("--json and --csv exclude each other; give one")
@@ -55,6 +58,8 @@ def describe(
     specs = list(encoder or DEFAULT_ENCODERS)
     for spec in specs:
         check_encoder(spec)
+    if prompt is not None and not any(takes_prompt(spec) for spec in specs):
+        raise InputError(f"--prompt is for hf: encoders; {', '.join(specs)} take none")
     names = bytes_of_stdin(images) if video else bytes_of_stdin(expanded(images, recursive))
     files = DescriptionFiles(out, sidecar or "txt") if out else None
     paths = files.paths(names, [] if video else [name for name in images if os.path.isdir(name)]) if files else []
@@ -63,7 +68,7 @@ def describe(
     if not names:
         return
     limits = ImageLimits(max_pixels=max_pixels)
-    encoders = {spec: load_encoder(spec) for spec in specs}
+    encoders = {spec: load_encoder(spec, prompt=prompt) for spec in specs}
     rows = (
         describe_videos(names, encoders, limits=limits)
         if video

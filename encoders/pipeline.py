@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
+
+from PIL import Image
 
 from ..errors import InputError, check_range
 from .base import Description, Encoder
@@ -77,7 +80,7 @@ def describe_videos(
             yield from (Result(source, spec, None, str(error)) for spec in encoders)
             continue
         for spec, encoder in encoders.items():
-            yield _one_result(source, spec, lambda encoder=encoder, frames=frames: encoder.describe_video(frames))[0]
+            yield _one_result(source, spec, partial(encoder.describe_video, frames))[0]  # type: ignore[attr-defined]
 
 
 def _describe_batches(
@@ -116,9 +119,12 @@ def _describe_readable(batch: list[LoadedImage], spec: str, encoder: Encoder) ->
         except Exception:  # of whatever image, or of too large a batch: once more one by one
             pass
     return [
-        _one_result(one.name, spec, lambda image=image: encoder.describe([image])[0])
-        for one, image in zip(batch, images, strict=True)
+        _one_result(one.name, spec, partial(_alone, encoder, image)) for one, image in zip(batch, images, strict=True)
     ]
+
+
+def _alone(encoder: Encoder, image: Image.Image) -> Description:
+    return encoder.describe([image])[0]
 
 
 def _one_result(name: str, spec: str, describe: Callable[[], Description]) -> _Attempt:
