@@ -12,6 +12,7 @@ import transformers as hf
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from textlens.encoders.huggingface import HuggingFaceCaptioner
+from textlens.encoders.registry import load_clip
 from textlens.errors import InputError
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -229,7 +230,8 @@ def test_models_of_all_kinds_are_asked_and_do_not_echo_the_prompt(saved: Callabl
         assert prompt not in one.text
         assert len(one.text.split()) <= 6
         assert captioner.describe([image])[0].text == one.text  # alone as in a batch
-    assert any(one.text for one in found)
+    captioner.prompt = "the red cat"
+    assert any(one.text for one in [*found, *captioner.describe(images()[:2])])  # random weights may end at once
     by_default = HuggingFaceCaptioner.from_pretrained(folder, max_tokens=6).describe(images()[:2])
     assert all(len(one.text.split()) <= 6 for one in by_default)
 
@@ -245,6 +247,11 @@ def test_the_prompt_reaches_the_model(saved: Callable) -> None:
 def test_a_model_that_takes_no_prompt_says_so(saved: Callable) -> None:
     with pytest.raises(InputError, match=r"vision-encoder-decoder, which takes no prompt"):
         HuggingFaceCaptioner.from_pretrained(saved(save_encoder_decoder), prompt="the cat")
+
+
+def test_it_has_no_clip_to_embed_texts_with(saved: Callable) -> None:
+    with pytest.raises(InputError, match=r"the encoder 'hf:.*' has no CLIP"):
+        load_clip(f"hf:{saved(save_git)}")
 
 
 def test_pickled_weights_are_refused_with_the_way_out(saved: Callable) -> None:

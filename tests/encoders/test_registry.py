@@ -27,7 +27,5 @@ def test_a_clip_is_known_by_the_name_of_an_encoder_too() -> None:
     clip = load_clip("scenes:coca")
     assert clip.is_coca
     assert load_clip(clip.name).embed_dim == clip.embed_dim  # its folder
-    with pytest.raises(InputError, match="'scenes:tags' has no CLIP|unknown"):
-        load_clip("scenes:tags")
-    with pytest.raises(InputError, match="neither a folder nor an open_clip model"):
+    with pytest.raises(InputError, match=r"neither a folder nor an open_clip model"):
         load_clip("cocoa")
