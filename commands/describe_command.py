@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..errors import InputError
 from ..progress import progress_bar
 from .command_options import AsJson, Encoders, Images, Network, Recursive
-from .printing import bytes_of_stdin, exit_for, expanded, labelled, print_json, print_notes
+from .printing import bytes_of_stdin, exit_for, expanded, labelled, print_csv, print_json, print_notes
+
+if TYPE_CHECKING:
+    from ..encoders.pipeline import Result
+
+CSV_COLUMNS = ("image", "encoder", "text", "note", "error")
 
 
 def describe(
@@ -16,6 +25,19 @@ def describe(
     encoder: Encoders = None,
     recursive: Recursive = False,
     as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout: image, encoder, text, note, error.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for a file of words for each image; subfolders are kept.")
+    ] = None,
+    sidecar: Annotated[
+        Literal["txt", "json"] | None, typer.Option(help="Kind of the files in --out; by default txt.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Describe images anew whose file is in --out already.")
+    ] = False,
+    prompt: Annotated[
+        str | None, typer.Option(help="What to ask of hf: encoders, such as 'What is on the table?' or 'a photo of'.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels than this.")] = 64_000_000,
     allow_network: Network = False,
@@ -23,34 +45,77 @@ def describe(
         bool, typer.Option("--video", help="Each argument is one video: an animated image, or a folder of frames.")
     ] = False,
 ) -> None:
-    """Turn images into words: one line per image and encoder."""
+    """Turn images into words: one line per image and encoder, or one file per image (--out)."""
+    from ..encoders.description_files import DescriptionFiles
     from ..encoders.images import ImageLimits
     from ..encoders.pipeline import describe_stream, describe_videos
-    from ..encoders.registry import DEFAULT_ENCODERS, load_encoder
+    from ..encoders.registry import DEFAULT_ENCODERS, check_encoder, load_encoder, takes_prompt
 
-    limits = ImageLimits(max_pixels=max_pixels)
+    if as_json and as_csv:
+        raise InputError("--json and --csv exclude each other; give one")
+    if out is None and (sidecar or overwrite):
+        raise InputError("--sidecar and --overwrite are about the files of --out; give --out FOLDER too")
+    specs = list(encoder or DEFAULT_ENCODERS)
+    for spec in specs:
+        check_encoder(spec)
+    if prompt is not None and not any(takes_prompt(spec) for spec in specs):
+        raise InputError(f"--prompt is for hf: encoders; {', '.join(specs)} take none")
     names = bytes_of_stdin(images) if video else bytes_of_stdin(expanded(images, recursive))
-    encoders = {spec: load_encoder(spec) for spec in encoder or DEFAULT_ENCODERS}
+    files = DescriptionFiles(out, sidecar or "txt") if out else None
+    paths = files.paths(names, [] if video else [name for name in images if os.path.isdir(name)]) if files else []
+    if not overwrite:
+        names, paths = _without_those_there(names, paths)
+    if not names:
+        return
+    limits = ImageLimits(max_pixels=max_pixels)
+    encoders = {spec: load_encoder(spec, prompt=prompt) for spec in specs}
     rows = (
         describe_videos(names, encoders, limits=limits)
         if video
         else describe_stream(names, encoders, batch_size=batch_size, limits=limits, allow_network=allow_network)
     )
+    if files:
+        rows = files.write_all(rows, paths, len(encoders))
+    form = "json" if as_json else "csv" if as_csv else "files" if files else "lines"
+    failed, total = _print_rows(rows, form, len(names), len(encoders))
+    if files:
+        typer.echo(f"note: {files.written} files written to {files.folder}", err=True)
+    exit_for(failed, total)
+
+
+def _print_rows(rows: Iterable[Result], form: str, num_images: int, num_encoders: int) -> tuple[int, int]:
+    """Print the rows as they come; how many of them failed, and of how many."""
     failed = total = 0
     notes: list[str | None] = []
+    if form == "csv":
+        print_csv(CSV_COLUMNS)
     with progress_bar("descriptions") as bar:
-        task = bar.add_task("describing", total=len(names) * len(encoders), note="")
+        task = bar.add_task("describing", total=num_images * num_encoders, note="")
         for row in rows:
             total += 1
             failed += row.error is not None
             bar.advance(task)
-            if as_json:
+            if form == "json":
                 print_json(row.as_json())
-            elif row.description is None:
+            elif form == "csv":
+                print_csv([row.as_json()[name] for name in CSV_COLUMNS])
+            elif row.error is not None:
                 typer.echo(f"error: {row.error}", err=True)
-            else:
-                typer.echo(labelled(row.image, row.encoder, row.description.text, len(names), len(encoders)))
+            elif row.description:
+                if form == "lines":
+                    typer.echo(labelled(row.image, row.encoder, row.description.text, num_images, num_encoders))
                 if row.description.note:
-                    notes.append(labelled(row.image, row.encoder, row.description.note, len(names), len(encoders)))
+                    notes.append(labelled(row.image, row.encoder, row.description.note, num_images, num_encoders))
     print_notes(notes)
-    exit_for(failed, total)
+    return failed, total
+
+
+def _without_those_there(names: list[Any], paths: list[Path]) -> tuple[list[Any], list[Path]]:
+    """The images whose file is not there yet; says how many are."""
+    new = [(name, path) for name, path in zip(names, paths, strict=True) if not os.path.exists(path)] if paths else []
+    if not paths or len(new) == len(names):
+        return names, paths
+    there = next(path for path in paths if os.path.exists(path))
+    count = len(names) - len(new)
+    typer.echo(f"note: {count} of {len(names)} files kept, such as {there}; --overwrite describes them anew", err=True)
+    return [name for name, _ in new], [path for _, path in new]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -14,6 +16,11 @@ from ..errors import InputError
 def print_json(record: dict[str, Any]) -> None:
     # A file name may hold bytes that are not text; ASCII escapes keep every line valid.
     sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.flush()
+
+
+def print_csv(row: Sequence[str | None]) -> None:
+    csv.writer(sys.stdout, lineterminator="\n").writerow(row)
     sys.stdout.flush()
 
 

@@ -30,33 +30,46 @@ def train(
 
 
 def import_checkpoint(
-    layout: Annotated[str, typer.Argument(help="Whose checkpoint it is: decap-official.")],
-    file: Annotated[Path, typer.Argument(help="The checkpoint, such as coco_prefix-009.pt.")],
+    layout: Annotated[str, typer.Argument(help="Whose checkpoint it is: decap-official or open-clip.")],
+    file: Annotated[Path, typer.Argument(help="The checkpoint, such as coco_prefix-009.pt or epoch_32.pt.")],
     out: Annotated[Path, typer.Argument(help="Folder for the converted model.")],
-    clip: Annotated[str, typer.Option(help="The CLIP it was trained for: open_clip MODEL/TAG or a folder.")] = (
-        "ViT-B-32/openai"
-    ),
+    clip: Annotated[
+        str | None,
+        typer.Option(help="decap-official: the CLIP it was trained for, MODEL/TAG or a folder; else ViT-B-32/openai."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="open-clip: the architecture, such as coca_ViT-B-32, or its JSON file.")
+    ] = None,
 ) -> None:
     """Convert a published checkpoint into a folder that textlens reads. Runs no code that the file may hold."""
-    from ..encoders.decap.decap_checkpoint import import_official
+    if layout == "decap-official" and model is None:
+        from ..encoders.decap.decap_checkpoint import import_official
 
-    if layout != "decap-official":
-        raise InputError(f"unknown layout {layout!r}: expected decap-official")
-    import_official(file, out, clip=clip)
+        import_official(file, out, clip=clip or "ViT-B-32/openai")
+    elif layout == "open-clip" and model is not None and clip is None:
+        from ..encoders.clip.open_clip_import import import_open_clip
+
+        import_open_clip(file, out, model=model)
+    elif layout in ("decap-official", "open-clip"):
+        raise InputError("open-clip needs --model NAME and takes no --clip; decap-official takes --clip, no --model")
+    else:
+        raise InputError(f"unknown layout {layout!r}: expected decap-official or open-clip")
     typer.echo(str(out))
 
 
 def memory(
     texts: Annotated[Path, typer.Argument(help="A text file with one caption per line; may be gzipped.")],
-    clip: Annotated[str, typer.Option(help="The CLIP that embeds them: open_clip MODEL/TAG or a folder.")],
+    clip: Annotated[
+        str, typer.Option(help="The CLIP that embeds them: of an encoder (coca, …), open_clip MODEL/TAG or a folder.")
+    ],
     out: Annotated[Path, typer.Option(help="DeCap folder to put the support memory into.")],
     cut_long: Annotated[bool, typer.Option("--cut-long", help="Shorten captions that the CLIP cannot read whole.")] = (
         False
     ),
 ) -> None:
     """Build a support memory for DeCap from captions. Run it again after an interruption: it goes on."""
-    from ..encoders.clip.clip import Clip
     from ..encoders.decap.memory_build import build_memory, captions_from_file
+    from ..encoders.registry import load_clip
 
-    built = build_memory(captions_from_file(texts), Clip.from_pretrained(clip), out, cut_long=cut_long)
+    built = build_memory(captions_from_file(texts), load_clip(clip), out, cut_long=cut_long)
     print_json({"entries": len(built.texts), "memory": str(out)})

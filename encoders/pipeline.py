@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
+
+from PIL import Image
 
 from ..errors import InputError, check_range
 from .base import Description, Encoder
 from .frames import load_frames
 from .images import DEFAULT_LIMITS, ImageError, ImageLimits, ImageSource, LoadedImage, load_images
 
-# What a model raises for an image it cannot take or a batch too large (CUDA out of memory is a RuntimeError). Anything
-# else is a bug and must surface.
-_PER_IMAGE_ERRORS = (ValueError, RuntimeError, MemoryError, OverflowError)
+
+class EncoderError(InputError):
+    """An encoder that fails for every image: the cause is the encoder or its settings, not an image."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class Result:
         return {**named, "note": one.note if one else None, "error": self.error}
 
 
+_Attempt = tuple[Result, Exception | None]  # with what the encoder raised
+
+
 def describe_stream(
     sources: Iterable[ImageSource],
     encoders: Mapping[str, Encoder],
@@ -47,6 +53,7 @@ def describe_stream(
 
     `sources` may be endless: one batch is read ahead, in `workers` threads. An image that cannot be read or described
     yields a result with its error per encoder. Other arguments: see `load_image`.
+    Raises `EncoderError`, while iterating, if an encoder fails alike for all images of the first batch (two or more).
     """
     check_range("batch_size", batch_size, 1)
     if not encoders:
@@ -73,32 +80,75 @@ def describe_videos(
             yield from (Result(source, spec, None, str(error)) for spec in encoders)
             continue
         for spec, encoder in encoders.items():
-            yield Result(source, spec, encoder.describe_video(frames), None)  # type: ignore[attr-defined]
+            yield _one_result(source, spec, partial(encoder.describe_video, frames))[0]  # type: ignore[attr-defined]
 
 
 def _describe_batches(
     loading: Iterator[LoadedImage], encoders: Mapping[str, Encoder], batch_size: int
 ) -> Iterator[Result]:
+    is_first = True
     while batch := list(islice(loading, batch_size)):
-        columns = [describe_batch(batch, spec, encoder) for spec, encoder in encoders.items()]
+        columns = []
+        for spec, encoder in encoders.items():
+            described = _describe_readable([one for one in batch if one.image is not None], spec, encoder)
+            if is_first:
+                _raise_if_all_failed(spec, [fault for _, fault in described])
+            columns.append(_in_order(batch, spec, described))
+        is_first = False
         for results in zip(*columns, strict=True):
             yield from results
 
 
 def describe_batch(batch: Sequence[LoadedImage], spec: str, encoder: Encoder) -> list[Result]:
     """One result for each image, in order; a batch that fails is described once more one by one."""
-    described = iter(_describe_readable([one for one in batch if one.image is not None], spec, encoder))
-    return [Result(one.name, spec, None, one.error) if one.image is None else next(described) for one in batch]
+    return _in_order(batch, spec, _describe_readable([one for one in batch if one.image is not None], spec, encoder))
 
 
-def _describe_readable(batch: list[LoadedImage], spec: str, encoder: Encoder) -> list[Result]:
-    if not batch:
-        return []
+def _in_order(batch: Sequence[LoadedImage], spec: str, described: list[_Attempt]) -> list[Result]:
+    """The results of the readable images, and between them those of the others."""
+    results = iter(result for result, _ in described)
+    return [Result(one.name, spec, None, one.error) if one.image is None else next(results) for one in batch]
+
+
+def _describe_readable(batch: list[LoadedImage], spec: str, encoder: Encoder) -> list[_Attempt]:
+    images = [one.image for one in batch if one.image is not None]
+    if len(images) > 1:
+        try:
+            described = zip(batch, encoder.describe(images), strict=True)
+            return [(Result(one.name, spec, text, None), None) for one, text in described]
+        except Exception:  # of whatever image, or of too large a batch: once more one by one
+            pass
+    return [
+        _one_result(one.name, spec, partial(_alone, encoder, image)) for one, image in zip(batch, images, strict=True)
+    ]
+
+
+def _alone(encoder: Encoder, image: Image.Image) -> Description:
+    return encoder.describe([image])[0]
+
+
+def _one_result(name: str, spec: str, describe: Callable[[], Description]) -> _Attempt:
+    """The result of one image by itself. Models raise almost anything for what they cannot take."""
     try:
-        described = encoder.describe([one.image for one in batch if one.image is not None])
-    except _PER_IMAGE_ERRORS as error:
-        if len(batch) == 1:
-            return [Result(batch[0].name, spec, None, f"{spec} could not describe this image: {error}")]
-        # Once more one by one, so that the good images get their words.
-        return [result for one in batch for result in _describe_readable([one], spec, encoder)]
-    return [Result(one.name, spec, text, None) for one, text in zip(batch, described, strict=True)]
+        return Result(name, spec, describe(), None), None
+    except Exception as error:
+        return Result(name, spec, None, f"{name}: {spec} could not describe this image: {_short(error)}"), error
+
+
+def _raise_if_all_failed(spec: str, faults: list[Exception | None]) -> None:
+    """One image may be at fault itself; two or more that fail alike are not."""
+    first = faults[0] if faults else None
+    if first is not None and len(faults) > 1 and len({type(fault) for fault in faults}) == 1:
+        raise EncoderError(
+            f"encoder {spec} failed for all {len(faults)} images of the first batch: {_short(first)}; "
+            "choose another encoder, or other settings of it"
+        ) from first
+
+
+def _short(error: Exception, limit: int = 300) -> str:
+    """The error on one line; its class too where the message may not be meant for users."""
+    message = " ".join(str(error).split())
+    message = message if len(message) <= limit else f"{message[:limit]} ..."
+    if isinstance(error, ValueError | RuntimeError) and message:
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -12,6 +12,7 @@ from ..plugins import load, registered
 
 if TYPE_CHECKING:
     from .base import Encoder
+    from .clip.clip import Clip
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_ENCODERS = ("coca", "tags")  # describe an image
@@ -26,6 +27,7 @@ class EncoderSpec:
     target: str  # "module:Class" in this package; the class has from_pretrained(checkpoint, device=, spec=)
     default: str | None  # checkpoint of the bare name; None where one must be given
     help: str  # for the list of valid names
+    takes_prompt: bool = False
 
 
 ENCODERS: dict[str, EncoderSpec] = {
@@ -45,7 +47,10 @@ ENCODERS: dict[str, EncoderSpec] = {
         "dediffusion, the included De-Diffusion for photographs; or dediffusion:HUB_ID_OR_FOLDER",
     ),
     "hf": EncoderSpec(
-        ".huggingface:HuggingFaceCaptioner", None, "hf:HUB_ID_OR_FOLDER, any transformers image-to-text model"
+        ".huggingface:HuggingFaceCaptioner",
+        None,
+        "hf:HUB_ID_OR_FOLDER, any transformers image-to-text model",
+        takes_prompt=True,
     ),
     "ocr": EncoderSpec(
         ".ocr.rapid_ocr:OcrEncoder", "bundled", "ocr, the text in an image (pip install 'textlens[ocr]')"
@@ -58,15 +63,40 @@ ENCODERS: dict[str, EncoderSpec] = {
 }
 
 
-def load_encoder(spec: str = DEFAULT_ENCODERS[0], *, device: str | None = None) -> Encoder:
+def load_encoder(spec: str = DEFAULT_ENCODERS[0], *, device: str | None = None, prompt: str | None = None) -> Encoder:
     """Load the encoder of a spec onto `device` (by default a GPU if there is one).
 
+    prompt: what to ask for, of encoders that take one (`takes_prompt`); others are not told.
     Raises `InputError` for an unknown name, listing the valid ones, and for a checkpoint that does not load.
     """
     name, checkpoint = check_encoder(spec)
     if name in (brought := registered("ENCODERS")):
         return load(brought[name])(checkpoint, device=device or _best_device(), spec=spec)
-    return encoder_class(name).from_pretrained(checkpoint, device=device or _best_device(), spec=spec)
+    asked = {"prompt": prompt} if prompt is not None and takes_prompt(spec) else {}
+    return encoder_class(name).from_pretrained(checkpoint, device=device or _best_device(), spec=spec, **asked)
+
+
+def load_clip(spec: str) -> Clip:
+    """The CLIP of an encoder that has one ("coca", "decap", "scenes:coca"), or what `Clip.from_pretrained` reads.
+
+    Raises `InputError` for encoders without a CLIP, and for what does not load.
+    """
+    from .clip.clip import Clip
+
+    name, _, checkpoint = spec.partition(":")
+    is_encoder = name in ENCODERS or (name in registered("ENCODERS") and checkpoint)
+    if not is_encoder or Path(spec).is_dir():
+        return Clip.from_pretrained(spec)
+    clip = getattr(load_encoder(spec), "clip", None)
+    if not isinstance(clip, Clip):
+        raise InputError(f"the encoder {spec!r} has no CLIP; expected coca, decap, a folder or open_clip's MODEL/TAG")
+    return clip
+
+
+def takes_prompt(spec: str) -> bool:
+    """Whether the encoder of a spec can be asked for something."""
+    entry = ENCODERS.get(spec.partition(":")[0])
+    return entry is not None and entry.takes_prompt
 
 
 def check_encoder(spec: str) -> tuple[str, str]:

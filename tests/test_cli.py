@@ -1,5 +1,6 @@
 """The command line: light to start, only results on stdout, clear errors with exit code 2, nothing lost in a batch."""
 
+import csv
 import inspect
 import json
 import os
@@ -91,6 +92,14 @@ def test_one_bad_image_loses_no_other(pictures):
         (("describe", "a.png", "--encoder", "cocoa"), "expected one of: coca"),
         (("describe", "a.png", "--encoder", "coca:/nowhere"), "/nowhere"),
         (("describe", "a.png", "--encoder", "hf"), "hf:HUB_ID"),
+        (("describe", "a.png", "--encoder", "scenes:coca", "--prompt", "a"), "--prompt is for hf: encoders"),
+        (("describe", "https://example.com/a.png", "--encoder", "scenes:coca"), "--allow-network"),
+        (("import", "open-clip", "none.pt", "out"), "--model"),
+        (("import", "open-clip", "none.pt", "out", "--model", "ViT-B-32"), "none.pt cannot be read"),
+        (("import", "clip", "none.pt", "out"), "expected decap-official or open-clip"),
+        (("describe", "a.png", "--json", "--csv"), "exclude each other"),
+        (("describe", "a.png", "--sidecar", "txt"), "--out"),
+        (("describe", "a.png", "--out", "out", "--sidecar", "xml"), "'txt', 'json'"),
         (("scenes", "3", "--split", "tset", "--out", "out"), "train, val, test"),
         (("scenes", "0", "--out", "out"), "Invalid value"),
         (("recreate", "missing.png", "-o", "out.png"), "no such image"),
@@ -318,3 +327,31 @@ def test_describe_reads_stdin_and_names_what_it_leaves_out(pictures):
     deep = runner.invoke(app, ["describe", str(pictures), "--recursive", *options])
     assert "left out" not in deep.stderr
     assert len(deep.stdout.splitlines()) == len(flat.stdout.splitlines()) + 1
+
+
+def test_describe_writes_a_file_for_each_image_and_keeps_those_there(pictures, tmp_path):
+    (pictures / "trip").mkdir()
+    (pictures / "trip" / "0.png").write_bytes((pictures / "1.png").read_bytes())
+    out = tmp_path / "words"
+    command = ["describe", str(pictures), "-r", "-e", "scenes:coca", "-e", "scenes:dediffusion", "--out", str(out)]
+    done = runner.invoke(app, command)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert f"note: 4 files written to {out}" in done.stderr
+    found = {str(path.relative_to(out)): path.read_text() for path in out.rglob("*.*")}
+    assert set(found) == {"0.txt", "1.txt", "2.txt", "trip/0.txt"}
+    assert found["trip/0.txt"] == found["1.txt"] != found["0.txt"]
+    assert [line.split()[0] for line in found["0.txt"].splitlines()] == ["[scenes:coca]", "[scenes:dediffusion]"]
+
+    (out / "1.txt").write_text("mine")
+    (out / "2.txt").unlink()
+    kept = runner.invoke(app, command)
+    assert "note: 3 of 4 files kept" in kept.stderr
+    assert (kept.exit_code, (out / "1.txt").read_text(), (out / "2.txt").exists()) == (0, "mine", True)
+    told = runner.invoke(app, [*command, "--overwrite", "--sidecar", "json", "--csv"])
+    assert told.exit_code == 0
+    rows = list(csv.DictReader(told.stdout.splitlines()))
+    assert list(rows[0]) == ["image", "encoder", "text", "note", "error"]
+    saved = json.loads((out / "trip" / "0.json").read_text())
+    by_file = [row["text"] for row in rows if row["image"] == saved["image"]]
+    assert by_file == [one["text"] for one in saved["descriptions"]]
+    assert (out / "1.txt").read_text() == "mine"  # of the other kind

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ...encoders.base import Description, Encoder
 from ...encoders.images import ImageLimits, ImageSource, LoadedImage, load_images
-from ...encoders.pipeline import describe_stream
+from ...encoders.pipeline import describe_batch
 from ...errors import InputError
 from ...prompting.templates import Context, context_label
 
@@ -35,7 +35,7 @@ class Described:
 
 
 class Describer:
-    """`describe(images)` by all `encoders` (spec -> encoder). Other arguments: `describe_stream`."""
+    """`describe(images)` by all `encoders` (spec -> encoder). Other arguments: `pipeline.describe_stream`."""
 
     def __init__(
         self,
@@ -71,11 +71,10 @@ class Describer:
     def _describe_batch(self, batch: list[LoadedImage]) -> Iterator[Described]:
         keys = [_key(one.image) if one.image else "" for one in batch]
         known = {key: self._cache[key] for key in keys if key in self._cache}
-        new = {key: one.image for key, one in zip(keys, batch, strict=True) if one.image and key not in known}
+        new = {key: one for key, one in zip(keys, batch, strict=True) if one.image and key not in known}
         errors: dict[str, str] = {}
-        rows = describe_stream(list(new.values()), self.encoders, batch_size=self.batch_size)
-        for key in new:
-            results = list(islice(rows, len(self.encoders)))
+        columns = [describe_batch(list(new.values()), spec, encoder) for spec, encoder in self.encoders.items()]
+        for key, *results in zip(new, *columns, strict=True):
             if messages := [row.error for row in results if row.error]:
                 errors[key] = "; ".join(messages)
             else:

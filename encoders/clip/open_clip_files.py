@@ -128,6 +128,15 @@ def published_name(spec: str) -> tuple[str, str]:
     return found
 
 
+def embed_dim_of(spec: str) -> int | None:
+    """D of "model/tag" or of a folder, without loading weights; None where only the network knows it."""
+    if Path(spec).is_dir():
+        return int(read_config(Path(spec))["model_cfg"]["embed_dim"])
+    if spec.startswith("hf-hub:"):
+        return None
+    return int(named_config(published_name(spec)[0])["embed_dim"])
+
+
 def published_model(spec: str) -> tuple[nn.Module, dict[str, Any]]:
     """Model and config of "model_name/pretrained_tag"; open_clip downloads the weights to its cache."""
     name, tag = published_name(spec)

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import GPT2Config
 
 from ...errors import InputError
+from ..clip.open_clip_files import embed_dim_of
 from ..saved_models import fill_strictly, first_line, load_weights, read_config, save_config, save_weights
 from .decap_decoder import DecapDecoder
 
@@ -76,6 +77,12 @@ def import_official(
     Raises `InputError` for a file with anything but tensors, or of another layout.
     """
     tensors = _official_tensors(Path(file))
+    wide, expected = tensors["prefix.weight"].shape[1], embed_dim_of(clip)
+    if expected is not None and wide != expected:
+        raise InputError(
+            f"{file} was trained for a CLIP with embeddings {wide} wide, but those of {clip} are {expected} wide; "
+            "name the CLIP it was trained for (--clip), such as ViT-B-32/openai (512) or ViT-L-14/openai (768)"
+        )
     vocabulary, width = tensors[EMBEDDING].shape
     layers = 1 + max(int(m[1]) for name in tensors if (m := re.match(r"decoder\.transformer\.h\.(\d+)\.", name)))
     config = DecapConfig(

@@ -12,6 +12,7 @@ import transformers as hf
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from textlens.encoders.huggingface import HuggingFaceCaptioner
+from textlens.encoders.registry import load_clip
 from textlens.errors import InputError
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -37,6 +38,14 @@ def tokenizer() -> hf.PreTrainedTokenizerFast:
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     extra = {"image_token": "<image>"}
     return hf.PreTrainedTokenizerFast(tokenizer_object=words, extra_special_tokens=extra, **SPECIAL)
+
+
+def plain_tokenizer(size: int = len(WORDS)) -> hf.PreTrainedTokenizerFast:
+    """Without an image token of its own, as the published BLIP-2 and Kosmos-2 have it; `size` words."""
+    words = {word: i for i, word in enumerate([*WORDS, *(f"w{i}" for i in range(size - len(WORDS)))])}
+    made = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return hf.PreTrainedTokenizerFast(tokenizer_object=made, **SPECIAL)
 
 
 def save_blip(folder: Path) -> None:
@@ -82,6 +91,72 @@ def save_llava(folder: Path) -> None:
         num_additional_image_tokens=1,
         chat_template=template,
     ).save_pretrained(folder)
+
+
+def save_llava_without_template(folder: Path) -> None:
+    save_llava(folder)
+    (folder / "chat_template.jinja").unlink()
+
+
+def save_paligemma(folder: Path) -> None:
+    config = hf.PaliGemmaConfig(
+        vision_config=hf.SiglipVisionConfig(**VISION),
+        text_config=hf.GemmaConfig(**{**TEXT, "vocab_size": 1200, "num_key_value_heads": 1, "head_dim": 16}),
+        image_token_index=WORDS.index("<image>"),
+        projection_dim=32,
+    )
+    hf.PaliGemmaForConditionalGeneration(config).save_pretrained(folder)
+    pictures = hf.SiglipImageProcessor(size=SQUARE)
+    pictures.image_seq_length = 16
+    hf.PaliGemmaProcessor(pictures, tokenizer()).save_pretrained(folder)
+
+
+QFORMER = {**TEXT, "encoder_hidden_size": 32, "cross_attention_frequency": 1}
+OPT = {
+    "vocab_size": len(WORDS),
+    "hidden_size": 32,
+    "word_embed_proj_dim": 32,
+    "ffn_dim": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 128,
+    "init_std": 0.7,
+    **IDS,
+}
+
+
+def save_instructblip(folder: Path) -> None:
+    config = hf.InstructBlipConfig(
+        vision_config=VISION,
+        qformer_config=QFORMER,
+        text_config={"model_type": "opt", **OPT},
+        num_query_tokens=4,
+        image_token_index=WORDS.index("<image>"),
+    )
+    hf.InstructBlipForConditionalGeneration(config).save_pretrained(folder)
+    pictures = hf.BlipImageProcessor(size=SQUARE)
+    hf.InstructBlipProcessor(pictures, plain_tokenizer(), plain_tokenizer(), num_query_tokens=4).save_pretrained(folder)
+
+
+def save_blip2(folder: Path) -> None:
+    config = hf.Blip2Config(
+        vision_config=VISION,
+        qformer_config=QFORMER,
+        text_config={"model_type": "opt", **OPT},
+        num_query_tokens=4,
+        image_token_index=WORDS.index("<image>"),
+    )
+    hf.Blip2ForConditionalGeneration(config).save_pretrained(folder)
+    hf.Blip2Processor(hf.BlipImageProcessor(size=SQUARE), plain_tokenizer(), num_query_tokens=4).save_pretrained(folder)
+
+
+def save_kosmos2(folder: Path) -> None:
+    text = {"vocab_size": 240, "embed_dim": 32, "ffn_dim": 64, "layers": 2, "attention_heads": 2, "init_std": 0.7}
+    config = hf.Kosmos2Config(
+        text_config={**text, "max_position_embeddings": 256, **IDS}, vision_config=VISION, latent_query_num=64
+    )
+    hf.Kosmos2ForConditionalGeneration(config).save_pretrained(folder)
+    hf.Kosmos2Processor(clip_images(), plain_tokenizer(200), 4).save_pretrained(folder)
 
 
 def clip_images() -> Any:
@@ -131,6 +206,60 @@ def test_a_chat_model_is_asked_the_prompt_and_only_its_answer_is_kept(saved: Cal
         answers[prompt] = [one.text for one in captioner.describe(images())]
         assert all(len(text.split()) <= 6 for text in answers[prompt])
     assert len({*answers["the cat"], *answers["on a red sun"]}) > 2
+
+
+PROMPTED = [
+    save_blip,
+    save_blip2,
+    save_git,
+    save_instructblip,
+    save_kosmos2,
+    save_llava,
+    save_llava_without_template,
+    save_paligemma,
+]
+
+
+@pytest.mark.parametrize("write", PROMPTED)
+def test_models_of_all_kinds_are_asked_and_do_not_echo_the_prompt(saved: Callable, write: Callable) -> None:
+    folder, prompt = saved(write), "the red cat on the red sun"
+    captioner = HuggingFaceCaptioner.from_pretrained(folder, prompt=prompt, max_tokens=6)
+    found = captioner.describe(images()[:2])
+    assert len(found) == 2
+    for one, image in zip(found, images()[:2], strict=True):
+        assert prompt not in one.text
+        assert len(one.text.split()) <= 6
+        assert captioner.describe([image])[0].text == one.text  # alone as in a batch
+    captioner.prompt = "the red cat"
+    assert any(one.text for one in [*found, *captioner.describe(images()[:2])])  # random weights may end at once
+    by_default = HuggingFaceCaptioner.from_pretrained(folder, max_tokens=6).describe(images()[:2])
+    assert all(len(one.text.split()) <= 6 for one in by_default)
+
+
+def test_the_prompt_reaches_the_model(saved: Callable) -> None:
+    folder = saved(save_llava_without_template)
+    captioner = HuggingFaceCaptioner.from_pretrained(folder, prompt="the cat", max_tokens=2)
+    ids = captioner._inputs(images()[:1])["input_ids"][0].tolist()
+    words = [WORDS[i] for i in ids if WORDS[i] not in ("<image>", "<unk>")]
+    assert words == ["the", "cat"]  # USER: and ASSISTANT: are no words of this tokenizer
+
+
+def test_a_model_that_takes_no_prompt_says_so(saved: Callable) -> None:
+    with pytest.raises(InputError, match=r"vision-encoder-decoder, which takes no prompt"):
+        HuggingFaceCaptioner.from_pretrained(saved(save_encoder_decoder), prompt="the cat")
+
+
+def test_it_has_no_clip_to_embed_texts_with(saved: Callable) -> None:
+    with pytest.raises(InputError, match=r"the encoder 'hf:.*' has no CLIP"):
+        load_clip(f"hf:{saved(save_git)}")
+
+
+def test_pickled_weights_are_refused_with_the_way_out(saved: Callable) -> None:
+    folder = saved(save_git)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"pytorch_model.bin, which is a pickle.*use_safetensors=False"):
+        HuggingFaceCaptioner.from_pretrained(folder)
 
 
 def test_missing_weights_are_refused(saved: Callable) -> None:

@@ -12,7 +12,7 @@ from textlens.encoders import Description
 from textlens.encoders.clip.clip import Clip
 from textlens.encoders.coca.captioner import CocaCaptioner
 from textlens.encoders.images import ImageLimits
-from textlens.encoders.pipeline import describe_stream
+from textlens.encoders.pipeline import EncoderError, describe_stream, describe_videos
 from textlens.errors import InputError
 
 
@@ -70,13 +70,44 @@ def test_a_batch_without_one_readable_image_never_reaches_the_encoder(tmp_path: 
     assert encoder.batches == []
 
 
-def test_faults_of_ours_are_not_taken_for_bad_images(files: list[Path]) -> None:
-    class Broken:
-        def describe(self, images: Sequence[Image.Image]) -> list[Description]:
-            raise AttributeError("a bug")
+class Failing:
+    """Raises what a broken model raises, a bug's AttributeError, for each image that is not spared."""
 
-    with pytest.raises(AttributeError, match="a bug"):
-        list(describe_stream(files, {"broken": Broken()}))
+    def __init__(self, spared: int | None = None) -> None:
+        self.spared = spared
+
+    def describe(self, images: Sequence[Image.Image]) -> list[Description]:
+        if any(image.width != self.spared for image in images):
+            raise AttributeError("'NoneType' object has no attribute 'shape'")
+        return [Description("spared", ("spared",), "failing")] * len(images)
+
+
+def test_an_encoder_that_fails_for_every_image_is_named_once(files: list[Path], tmp_path: Path) -> None:
+    sources = [tmp_path / "missing.png", *files]
+    with pytest.raises(EncoderError, match=r"encoder failing failed for all 5 images .* AttributeError: 'NoneType'"):
+        list(describe_stream(sources, {"sizes": Sizes(), "failing": Failing()}))
+
+
+def test_whatever_an_encoder_raises_loses_its_image_alone(files: list[Path]) -> None:
+    results = list(describe_stream(files, {"failing": Failing(spared=12)}))
+    assert [r.description is not None for r in results] == [False, False, True, False, False]
+    assert results[0].error == (
+        f"{files[0]}: failing could not describe this image: AttributeError: 'NoneType' object has no attribute 'shape'"
+    )
+    (alone,) = describe_stream(files[:1], {"failing": Failing()})
+    assert alone.error == results[0].error
+    later = list(describe_stream(files[2:], {"failing": Failing(spared=12)}, batch_size=1))  # not in the first batch
+    assert [r.error is None for r in later] == [True, False, False]
+
+
+def test_a_video_that_an_encoder_fails_for_loses_no_other(files: list[Path]) -> None:
+    class Videos(Failing):
+        def describe_video(self, frames: Sequence[Image.Image]) -> Description:
+            return self.describe(frames)[0]
+
+    results = list(describe_videos([str(path) for path in files[2:4]], {"videos": Videos(spared=12)}))
+    assert [r.error is None for r in results] == [True, False]
+    assert str(files[3]) in str(results[1].error)
 
 
 def test_json_lines_keep_the_contract(files: list[Path]) -> None:

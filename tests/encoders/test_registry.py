@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 import pytest
-from textlens.encoders.registry import ENCODERS, load_encoder
+from textlens.encoders.registry import ENCODERS, load_clip, load_encoder
 from textlens.errors import InputError
 
 
@@ -21,3 +21,11 @@ def test_every_entry_leads_to_an_encoder(name: str) -> None:
 def test_unknown_names_list_the_valid_ones(spec: str) -> None:
     with pytest.raises(InputError, match=r"unknown encoder .*coca, .*decap, .*dediffusion:HUB.*hf:HUB.*scenes:NAME"):
         load_encoder(spec)
+
+
+def test_a_clip_is_known_by_the_name_of_an_encoder_too() -> None:
+    clip = load_clip("scenes:coca")
+    assert clip.is_coca
+    assert load_clip(clip.name).embed_dim == clip.embed_dim  # its folder
+    with pytest.raises(InputError, match=r"neither a folder nor an open_clip model"):
+        load_clip("cocoa")

@@ -157,3 +157,11 @@ def test_missing_extra_and_untied_tensors(official: OfficialDeCap, checkpoint: P
         torch.save(tensors, checkpoint)
         with pytest.raises(InputError, match=message):
             import_official(checkpoint, tmp_path / "decap")
+
+
+def test_the_clip_that_is_named_must_be_as_wide(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"embeddings 512 wide, but those of ViT-L-14/openai are 768 wide"):
+        import_official(checkpoint, tmp_path / "decap", clip="ViT-L-14/openai")
+    assert not (tmp_path / "decap").exists()
+    with pytest.raises(InputError, match="neither a folder nor an open_clip model"):
+        import_official(checkpoint, tmp_path / "decap", clip="ViT-B-33/openai")
