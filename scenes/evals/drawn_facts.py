@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -95,7 +95,8 @@ def main(
     if probe:
         judges["probe"] = load_probe(probe).facts
     redrawer, scenes = Redrawer.from_pretrained(decoder), first_scenes(number)
-    texts, settings = captions_of(scenes, style), {"num_inference_steps": steps, "seed": seed, "batch_size": batch_size}
+    settings: dict[str, Any] = {"num_inference_steps": steps, "seed": seed, "batch_size": batch_size}
+    texts = captions_of(scenes, style)
     drawn = {
         f"drawn, guidance {scale:g}": redrawer.draw(texts, guidance_scale=scale, **settings)
         for scale in guidance or [GUIDANCE_SCALE]
