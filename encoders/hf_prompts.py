@@ -1,6 +1,6 @@
 """How each kind of image-to-text model is asked: the text that its processor takes beside the image.
 
-Formats as the models' pages on the Hugging Face hub give them. Models with a chat template need no entry.
+Formats after the models' published examples. Models with a chat template need no entry.
 """
 
 from __future__ import annotations
