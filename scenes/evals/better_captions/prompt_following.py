@@ -154,7 +154,7 @@ def plot(table: Table, path: Path) -> None:
         for number, model in enumerate(models):
             means, errors = zip(*(table[model][column][metric] for column in columns), strict=True)
             places = [place + (number - (len(models) - 1) / 2) * width for place in range(len(columns))]
-            known = [0.0 if error != error else error for error in errors]
+            known = errors if all(error == error for error in errors) else None  # NaN: of a single model
             axes.bar(places, means, width, yerr=known, label=model, capsize=2)
         for row, line in ((CEILING, "-"), (FLOOR, ":")):
             for place, column in enumerate(columns):
