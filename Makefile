@@ -19,7 +19,7 @@ $(VENV)/.gemma: $(VENV)/.installed
 	touch $@
 
 test: setup vllm lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --durations 15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 15
 
 # Formatting, style and types.
 lint: setup

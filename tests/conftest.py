@@ -1,11 +1,10 @@
-"""Which tests stay together where several processes run them (`pytest -n 2 --dist loadgroup`)."""
+"""What holds for all tests."""
 
-import pytest
+import signal
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those of a file, which share its fixtures, and those of the one vLLM server."""
-    for item in items:
-        served = "vllm_address" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("vllm" if served else str(item.path)))
+def pytest_configure() -> None:
+    """The processes that tests start hear Ctrl-C, also where the tests themselves run in the background, which ignores
+    it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
