@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -41,3 +43,12 @@ class CallQueue:
             return function()
         finally:
             self.busy = False
+
+
+@contextmanager
+def serving_queue() -> Iterator[CallQueue]:
+    """The queue of a server while it serves. A call that still runs then is given up, and the process ends."""
+    with closing(CallQueue()) as queue:
+        yield queue
+    if queue.busy:  # Python would wait for its thread, perhaps for minutes
+        os._exit(0)

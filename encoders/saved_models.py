@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
@@ -181,6 +182,22 @@ def shortened(error: Exception, limit: int = 600) -> str:
     """The error's message on one line."""
     message = " ".join(str(error).split())
     return message if len(message) <= limit else message[:limit] + " ..."
+
+
+def load_pickled(path: Path, *, read: str, expected: str) -> Any:
+    """What a checkpoint of `torch.save` holds; no code of it runs. read, expected: what the errors name.
+
+    Raises `InputError` for a pickle of anything but tensors and plain values, and for a file that cannot be read.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} is refused: a pickle can hold code, and only {read} are read; expected {expected} "
+            f"({first_line(error)})"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"{path} cannot be read, missing or damaged ({first_line(error)})") from error
 
 
 def first_line(error: Exception) -> str:

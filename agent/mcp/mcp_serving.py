@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 
 from ...encoders.images import display_name, expand_images
 from ...prompting.sanitize import clean
-from ..call_queue import CallQueue
+from ..call_queue import serving_queue
 from ..http_serving import HttpSettings
 from ..tools.image_store import ImageStore
 from ..tools.tool_calls import ToolCalls
@@ -28,14 +27,12 @@ def serve_mcp(
 
     titles: of images by id. A call that still runs then is given up. Raises `InputError` for an address in use.
     """
-    with closing(CallQueue()) as queue:
+    with serving_queue() as queue:
         server = McpTools(calls, queue, titles).server()
         if http is None:
             serve_stdio(server)
         else:
             serve_http(server, http, announce)
-    if queue.busy:  # Python would wait for its thread, perhaps for minutes
-        os._exit(0)
 
 
 def stored(store: ImageStore, images: Sequence[str], *, allow_network: bool = False) -> dict[str, str]:

@@ -50,10 +50,8 @@ class WebActions:
         self._calls = ToolCalls(models, ImageAccess((), self._store, data_urls=False, limits=limits), **drawing)
 
     def add(self, data: bytes) -> dict[str, Any]:
-        """Keep an image. Returns its id and size. Raises `ImageError`."""
-        name = self._store.add(data, secrets.token_urlsafe(16))
-        image = self._store.get(name)
-        return {"image": name, "size": list(image.size) if image else None}
+        """Keep an image. Returns its id. Raises `ImageError`."""
+        return {"image": self._store.add(data, secrets.token_urlsafe(16))}
 
     def sample(self, number: int) -> dict[str, Any]:
         """`add` a sample."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from ...encoders.images import ImageLimits, expand_images, load_image
 from ...errors import InputError
 from ...prompting.sanitize import clean
-from ..call_queue import CallQueue
+from ..call_queue import serving_queue
 from ..http_serving import HttpSettings, serve_app
 from ..tools.tool_models import ToolModels
 from .web_actions import Sample, WebActions
@@ -44,11 +43,9 @@ def serve_web(
 
     Raises `InputError` for an address in use.
     """
-    with closing(CallQueue()) as queue:
+    with serving_queue() as queue:
         actions = WebActions(models, limits, samples, **drawing)
         serve_app(WebApp(actions, queue, about(models), limits).app(settings), settings, "/", announce)
-    if queue.busy:  # Python would wait for its thread, perhaps for minutes
-        os._exit(0)
 
 
 def about(models: ToolModels) -> dict[str, Any]:

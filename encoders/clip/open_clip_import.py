@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
-from typing import Any
 
 import open_clip
-import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ..saved_models import fill_strictly, first_line, read_json
+from ..saved_models import fill_strictly, load_pickled, read_json
 from .clip import Clip
 from .open_clip_files import named_config
 
@@ -39,15 +36,8 @@ def import_open_clip(file: str | Path, out: str | Path, *, model: str) -> Clip:
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
-    try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is refused: a pickle can hold code, and only tensors and plain values are read; expected a "
-            f"checkpoint that open_clip's training saves ({first_line(error)})"
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path} cannot be read, missing or damaged ({first_line(error)})") from error
+    expected = "a checkpoint that open_clip's training saves"
+    found = load_pickled(path, read="tensors and plain values", expected=expected)
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
     if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from transformers import GPT2Config
 
 from ...errors import InputError
 from ..clip.open_clip_files import embed_dim_of
-from ..saved_models import fill_strictly, first_line, load_weights, read_config, save_config, save_weights
+from ..saved_models import fill_strictly, load_pickled, load_weights, read_config, save_config, save_weights
 from .decap_decoder import DecapDecoder
 
 KIND = "DeCap"
@@ -108,15 +107,7 @@ def import_official(
 
 def _official_tensors(path: Path) -> dict[str, Tensor]:
     """The state dict under our names, without the tied head and the attention masks of old transformers."""
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} is refused: a pickle can hold code, and only plain tensors are read; expected the state dict that "
-            f"the official train.py saves ({first_line(error)})"
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path} cannot be read, missing or damaged ({first_line(error)})") from error
+    found = load_pickled(path, read="plain tensors", expected="the state dict that the official train.py saves")
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path} holds {type(found).__name__}; expected a state dict of tensors")
     mask = re.compile(r"decoder\.transformer\.h\.\d+\.attn\.(bias|masked_bias)$")

@@ -17,6 +17,7 @@ from textlens.evals.report.score_charts import spread
 from textlens.evals.row_roles import Role
 from typer.testing import CliRunner
 
+from ..browsers import chromium
 from .eval_folder import jpeg, results, row, sample, standard_rows, standard_samples, write
 
 ATTACKS = ("</script><script>window.hit=1</script>", "<img src=x onerror=window.hit=1>", "<!--<script>", "{{ 7*7 }}")
@@ -315,21 +316,8 @@ def test_the_command_prints_the_path(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("no Chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    flags = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
-    flags += ["disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1200,900"]
-    for flag in [*flags, f"user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
-    yield started
-    started.quit()
+    with chromium(tmp_path_factory.mktemp("chromium"), "1200,900") as started:
+        yield started
 
 
 def texts(browser, selector: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from textlens.scenes.rendering import render
 from textlens.scenes.scene import scene_at
 from typer.testing import CliRunner
 
+from ...browsers import chromium
 from ..mcp_clients import ENVIRONMENT
 
 COMMAND = [sys.executable, "-c", "from textlens.cli import main; main()", "web"]
@@ -77,21 +77,8 @@ def test_help_and_start_import_no_torch() -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory):
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("no Chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    flags = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
-    flags += ["disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1200,1000"]
-    for flag in [*flags, f"user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
-    yield started
-    started.quit()
+    with chromium(tmp_path_factory.mktemp("chromium"), "1200,1000") as started:
+        yield started
 
 
 def shown(browser, selector: str) -> str:
