@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .commands.option_names import OptionNamesCommand
 from .errors import TextlensError
 from .plugins import load, registered
 
@@ -55,7 +56,7 @@ def main_options(
 
 
 for _name, _target in {**COMMANDS, **registered("COMMANDS")}.items():
-    app.command(name=_name)(load(_target))
+    app.command(name=_name, cls=OptionNamesCommand)(load(_target))
 
 
 def main() -> None:

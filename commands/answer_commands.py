@@ -11,6 +11,7 @@ import typer
 from ..errors import InputError
 from ..progress import paused, progress_bar
 from .command_options import AsJson, Chat, Encoders, Images, LanguageModelSpec, Network, NumFewshot, Recursive, Seed
+from .option_names import print_error
 from .printing import arguments, bytes_of_stdin, exit_for, expanded, print_json, print_notes
 
 if TYPE_CHECKING:
@@ -116,6 +117,6 @@ def _print_answer(answer: Answer, name: str, record: dict[str, Any], *, several:
     if as_json:
         print_json(record)
     elif answer.answer is None:
-        typer.echo(f"error: {name}: {answer.error}", err=True)
+        print_error(f"{name}: {answer.error}")
     else:
         typer.echo(f"{name}: {answer.answer}" if several else answer.answer)

@@ -12,7 +12,8 @@ import typer
 from ..errors import InputError
 from ..progress import progress_bar
 from .command_options import AsJson, Encoders, Images, Network, Recursive
-from .printing import bytes_of_stdin, exit_for, expanded, labelled, print_csv, print_json, print_notes
+from .option_names import print_error
+from .printing import bytes_of_stdin, error_in_options, exit_for, expanded, labelled, print_csv, print_json, print_notes
 
 if TYPE_CHECKING:
     from ..encoders.pipeline import Result
@@ -98,9 +99,10 @@ def _print_rows(rows: Iterable[Result], form: str, num_images: int, num_encoders
             if form == "json":
                 print_json(row.as_json())
             elif form == "csv":
-                print_csv([row.as_json()[name] for name in CSV_COLUMNS])
+                record = error_in_options(row.as_json())
+                print_csv([record[name] for name in CSV_COLUMNS])
             elif row.error is not None:
-                typer.echo(f"error: {row.error}", err=True)
+                print_error(row.error)
             elif row.description:
                 if form == "lines":
                     typer.echo(labelled(row.image, row.encoder, row.description.text, num_images, num_encoders))

@@ -11,12 +11,18 @@ from typing import Any
 import typer
 
 from ..errors import InputError
+from .option_names import in_options
 
 
 def print_json(record: dict[str, Any]) -> None:
     # A file name may hold bytes that are not text; ASCII escapes keep every line valid.
-    sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.write(json.dumps(error_in_options(record)) + "\n")
     sys.stdout.flush()
+
+
+def error_in_options(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with its "error", if it has one, in the words of the command line."""
+    return {**record, "error": in_options(record["error"])} if record.get("error") else record
 
 
 def print_csv(row: Sequence[str | None]) -> None:

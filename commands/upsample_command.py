@@ -9,6 +9,7 @@ import typer
 from ..errors import InputError
 from ..progress import paused, progress_bar
 from .command_options import AsJson, Chat, LanguageModelSpec, Seed
+from .option_names import print_error
 from .printing import arguments, exit_for, print_json, print_notes
 
 if TYPE_CHECKING:
@@ -80,4 +81,4 @@ def _print_upsampling(one: Upsampling, as_json: bool, form: str) -> None:
     print_notes([f"{made.original}: {FLAGS[flag]}" for flag in made.flags])
     print_notes([f"{made.original}: {form} has nothing for {', '.join(made.dropped)}"] if made.dropped else [])
     if made.error:
-        typer.echo(f"error: {made.original}: {made.error}", err=True)
+        print_error(f"{made.original}: {made.error}")

@@ -73,10 +73,7 @@ def read_source(source: object, limits: ImageLimits, allow_network: bool) -> byt
         data = _read_data_url(source, limits)
     elif scheme in ("http", "https"):
         if not allow_network:
-            raise ImageError(
-                "images are not fetched from the network unless it is allowed: --allow-network, in Python "
-                "allow_network=True"
-            )
+            raise ImageError("images are fetched from the network only with allow_network=True")
         data = _download(source, limits)
     elif scheme == "file":
         raise ImageError("file:// URLs are refused; give the path itself")
