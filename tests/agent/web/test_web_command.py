@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,6 +114,30 @@ def test_upload_ask_and_the_answer_appears(browser, url: str, picture: Path) -> 
     browser.find_element("id", "prompt").send_keys("a red star", Keys.ENTER)
     assert "red star" in shown(browser, "#upsampled .result").lower()
     assert browser.get_log("browser") == []  # no error, no request that the policy refused
+
+
+def test_drop_and_paste(browser, url: str, picture: Path) -> None:
+    browser.get(url)
+    shown(browser, "#samples button")
+    dragged = {"items": [], "files": [str(picture)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 200, "data": dragged})
+    assert "scenes:coca" in shown(browser, "#words .result")
+
+    browser.get(url)
+    shown(browser, "#samples button")
+    paste = """const bytes = Uint8Array.from(atob(arguments[0]), (one) => one.charCodeAt(0));
+        const clipboardData = new DataTransfer();
+        clipboardData.items.add(new File([bytes], "image.png", { type: "image/png" }));
+        document.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));"""
+    browser.execute_script(paste, b64encode(picture.read_bytes()).decode())
+    assert "scenes:coca" in shown(browser, "#words .result")
+
+    dragged = {"items": [{"mimeType": "text/plain", "data": "words"}], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 200, "data": dragged})
+    assert shown(browser, "#words .error").startswith("That is no image")
+    assert browser.get_log("browser") == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
