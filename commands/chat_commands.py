@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .command_options import Encoders, Network
+from .command_options import Encoders
 from .printing import exit_for
 
 
@@ -31,7 +31,12 @@ def chat(
         typer.Option(help="Folder or hub id of a diffusers StableDiffusionPipeline; by default the small one."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder where drawings may be saved.")] = None,
-    allow_network: Network = False,
+    allow_network: Annotated[
+        bool,
+        typer.Option(
+            "--allow-network", help="Fetch the images that have http(s) addresses. The tools never fetch any."
+        ),
+    ] = False,
 ) -> None:
     """Talk about images with a chat model that sees them through the tools alone. Ctrl-D or Ctrl-C ends it."""
     from ..agent.chat.chat import chat as converse

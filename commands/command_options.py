@@ -36,7 +36,9 @@ Images = Annotated[
 NumFewshot = Annotated[
     int | None, typer.Option(min=0, help="How many of the shots, drawn by the seed; by default all of them.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of sampling: of shots, and of words.")]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Another seed draws other shots, and other words where they are sampled.")
+]
 Network = Annotated[bool, typer.Option("--allow-network", help="Fetch http(s) addresses.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
 

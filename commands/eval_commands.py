@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
-from .command_options import AsJson, Chat, Encoders, LanguageModelSpec, Seed
+from .command_options import Chat, Encoders, LanguageModelSpec
 from .printing import print_json, print_notes
 
 
@@ -31,7 +31,7 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Items of each task, drawn by --seed; by default all.")
     ] = None,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other items (--limit) and other shots.")] = 0,
     data_dir: Annotated[Path, typer.Option(help="Folder that the paths of built-in tasks start from.")] = Path("."),
     output_path: Annotated[
         Path | None, typer.Option("--output-path", "-o", help="Folder for results.json, samples and caches.")
@@ -42,7 +42,9 @@ def evaluate(
     floors: Annotated[
         bool, typer.Option(help="Rows without context, with another image's, and with the truth.")
     ] = True,
-    as_json: AsJson = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="All of results.json on stdout, instead of the table.")
+    ] = False,
 ) -> None:
     """Measure words of images on benchmarks: questions, classes, captions; with floors and standard errors."""
     from ..agent.models.registry import chat_spec
@@ -75,7 +77,7 @@ def evaluate(
 def compare(
     first: Annotated[Path, typer.Argument(help="Folder that `textlens eval` wrote.")],
     second: Annotated[Path, typer.Argument(help="Another one.")],
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each row on stdout.")] = False,
 ) -> None:
     """Say whether two evaluations differ: paired differences on the items that both have."""
     from dataclasses import asdict

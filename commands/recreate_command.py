@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from .command_options import AsJson, LanguageModelSpec, Network
+from .command_options import AsJson, LanguageModelSpec
 from .printing import print_json, print_notes
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def recreate(
     guidance: Annotated[float, typer.Option(min=1, help="Guidance scale; 1 is none.")] = 3.0,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws another image.")] = 0,
-    allow_network: Network = False,
+    allow_network: Annotated[
+        bool, typer.Option("--allow-network", help="Fetch the image of an http(s) address.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Redraw an image from its words alone, and show image, words and redrawn image in one picture."""

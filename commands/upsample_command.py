@@ -8,7 +8,7 @@ import typer
 
 from ..errors import InputError
 from ..progress import paused, progress_bar
-from .command_options import AsJson, Chat, LanguageModelSpec, Seed
+from .command_options import AsJson, Chat, LanguageModelSpec
 from .option_names import print_error
 from .printing import arguments, exit_for, print_json, print_notes
 
@@ -36,7 +36,7 @@ def upsample(
     tokenizer: Annotated[
         str, typer.Option(help="What counts them: clip, or the hub id or folder of the generator's tokenizer.")
     ] = "clip",
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another rewrite of the same prompt.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Turn short prompts for an image generator into detailed ones that keep every word's meaning.
