@@ -8,7 +8,7 @@ VLLM := .venv-vllm
 JOBS ?= 2
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test lint soak setup vllm clean
+.PHONY: demo test lint soak true-size setup vllm clean
 
 demo: $(VENV)/.gemma
 	$(BIN)/python examples/demo.py
@@ -30,6 +30,10 @@ lint: setup
 # The long-running fault tests.
 soak: setup
 	$(BIN)/python -m pytest -m soak
+
+# The paper's sizes with random weights: 4 GB of disk, 16 GB of memory, some quarters of an hour.
+true-size: setup
+	$(BIN)/python benchmarks/true_size.py
 
 setup: $(VENV)/.installed
 

@@ -28,7 +28,9 @@ def chat(
     ] = None,
     decoder: Annotated[
         str | None,
-        typer.Option(help="Folder or hub id of a diffusers StableDiffusionPipeline; by default the small one."),
+        typer.Option(
+            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one, of scenes."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder where drawings may be saved.")] = None,
     allow_network: Annotated[

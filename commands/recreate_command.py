@@ -26,7 +26,9 @@ def recreate(
     encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Encoder spec, for an image.")] = None,
     decoder: Annotated[
         str | None,
-        typer.Option(help="Folder or hub id of a diffusers StableDiffusionPipeline; by default the small one."),
+        typer.Option(
+            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one, of scenes."
+        ),
     ] = None,
     variant: Annotated[
         str | None,

@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from textlens.encoders.registry import WEIGHTS
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 WIDTH = 16  # of the text encoder
 LATENT_CHANNELS = 4
@@ -78,5 +84,34 @@ def tiny_pipeline(folder: Path, *, prediction_type: str = "v_prediction", seed: 
     pipeline = StableDiffusionPipeline(
         **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
     )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def tiny_sdxl_pipeline(folder: Path, *, seed: int = 0) -> Path:
+    """The same with SDXL's parts: two text encoders of 16 and 24, whose second pools a text to 20; epsilon prediction.
+
+    The second tokenizer pads with a word, as SDXL's does with "!".
+    """
+    parts = tiny_components(prediction_type="epsilon", seed=seed)
+    second = CLIPTokenizer.from_pretrained(WEIGHTS / "scenes" / "coca")
+    second.pad_token = second.convert_ids_to_tokens(0)
+    # Transformers pools at the highest id where the end of a text is said to be 2, as in SDXL's own configuration.
+    config = parts["text_encoder"].config.to_dict() | {"num_hidden_layers": 2, "eos_token_id": 2, "pad_token_id": 0}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        text_encoder = CLIPTextModel(CLIPTextConfig(**config))
+        wider = config | {"hidden_size": 24, "intermediate_size": 48, "projection_dim": 20}
+        text_encoder_2 = CLIPTextModelWithProjection(CLIPTextConfig(**wider))
+        for one in (text_encoder, text_encoder_2):
+            one.get_input_embeddings().weight.data.normal_()
+        chosen = {name: value for name, value in parts["unet"].config.items() if name[0] != "_"}
+        unet = UNet2DConditionModel(
+            **chosen
+            | {"cross_attention_dim": 16 + 24, "addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+            | {"projection_class_embeddings_input_dim": 20 + 6 * 8}
+        )
+    texts = {"text_encoder": text_encoder.eval(), "text_encoder_2": text_encoder_2.eval(), "tokenizer_2": second}
+    pipeline = StableDiffusionXLPipeline(**parts | texts | {"unet": unet.eval()}, add_watermarker=False)
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder

@@ -28,7 +28,9 @@ def mcp(
     ] = None,
     decoder: Annotated[
         str | None,
-        typer.Option(help="Folder or hub id of a diffusers StableDiffusionPipeline; by default the small one."),
+        typer.Option(
+            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one, of scenes."
+        ),
     ] = None,
     guidance: Annotated[float, typer.Option(min=1, help="Guidance scale of drawings; 1 is none.")] = 3.0,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps of drawings.")] = 50,

@@ -21,7 +21,9 @@ def web(
     llm: Annotated[str | None, typer.Option(help="Language model, as of ask: gemma, http://HOST:PORT/v1, …")] = None,
     decoder: Annotated[
         str | None,
-        typer.Option(help="Folder or hub id of a diffusers StableDiffusionPipeline; by default the small one."),
+        typer.Option(
+            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one, of scenes."
+        ),
     ] = None,
     guidance: Annotated[float, typer.Option(min=1, help="Guidance scale of drawings; 1 is none.")] = 3.0,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps of drawings.")] = 50,

@@ -1,4 +1,4 @@
-"""Strict loading of a diffusers `StableDiffusionPipeline` from disk or hub."""
+"""Strict loading of a diffusers `StableDiffusionPipeline` or `StableDiffusionXLPipeline` from disk or hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from torch import nn
@@ -16,15 +16,16 @@ from transformers.utils import logging as transformers_logging
 from ...errors import InputError
 from ..saved_models import shortened, without_bars
 
-# For training, and for the small models of this package.
 _WEIGHT_FILES = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.safetensors")
+# For training, and for the small models of this package; SDXL has no checker.
 WITHOUT_CHECKER: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
 
 def load_pipeline(
     source: str | Path, *, dtype: torch.dtype = torch.float32, variant: str | None = None, **settings: Any
 ) -> Any:
-    """Load a folder or a hub id, safetensors only, on the CPU; `settings` go to `StableDiffusionPipeline`.
+    """Load a folder or a hub id, safetensors only, on the CPU: the pipeline that its model_index.json names, Stable
+    Diffusion (1, 2) or SDXL. `settings` go to `StableDiffusionPipeline`.
 
     variant: of the weight files, such as "fp16" for `model.fp16.safetensors`; see `chosen_variant`.
     Raises `InputError` if it does not load or is incomplete: diffusers and transformers accept missing weights, and a
@@ -36,9 +37,11 @@ def load_pipeline(
     try:
         with without_bars(source, diffusers_logging, transformers_logging):
             # Without dtype, the text encoder alone would keep its saved dtype.
-            pipeline: Any = StableDiffusionPipeline.from_pretrained(
-                source, dtype=dtype, use_safetensors=True, variant=variant, **settings
-            )
+            common: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "variant": variant}
+            if StableDiffusionPipeline.load_config(source)["_class_name"] == StableDiffusionXLPipeline.__name__:
+                pipeline: Any = StableDiffusionXLPipeline.from_pretrained(source, add_watermarker=False, **common)
+            else:
+                pipeline = StableDiffusionPipeline.from_pretrained(source, **common, **settings)
             lacking = _lacking_weights(pipeline, variant)
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise InputError(
@@ -50,11 +53,14 @@ def load_pipeline(
         raise InputError(
             f"{str(source)!r} lacks {len(lacking)} weights, such as {lacking[0]}; save or download it again"
         )
-    tokens, rows = len(pipeline.tokenizer), pipeline.text_encoder.config.vocab_size
-    if tokens < rows:
-        raise InputError(
-            f"the tokenizer of {str(source)!r} knows {tokens} tokens, its text encoder {rows}; copy it again"
-        )
+    for number in _text_encoders(pipeline):
+        tokens = len(pipeline.components[f"tokenizer{number}"])
+        rows = pipeline.components[f"text_encoder{number}"].config.vocab_size
+        if tokens < rows:
+            raise InputError(
+                f"the tokenizer{number} of {str(source)!r} knows {tokens} tokens, its text encoder {rows}; "
+                "copy it again"
+            )
     return pipeline
 
 
@@ -82,13 +88,25 @@ def _lacking_weights(pipeline: Any, variant: str | None = None) -> list[str]:
     """Names of weights that no file holds.
 
     diffusers leaves them on the meta device. transformers fills in random ones and reports them on request only, so
-    the text encoder is loaded once more onto the meta device, which reads no weights.
+    text encoders are loaded once more onto the meta device, which reads no weights.
     """
     modules = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     empty = [f"{name}.{key}" for name, part in modules.items() for key, p in part.named_parameters() if p.is_meta]
-    text_encoder, level = pipeline.text_encoder, transformers_logging.get_verbosity()
+    for number in _text_encoders(pipeline):
+        missing = _missing_keys(pipeline.components[f"text_encoder{number}"], variant)
+        empty += [f"text_encoder{number}.{key}" for key in missing]
+    return empty
+
+
+def _text_encoders(pipeline: Any) -> list[str]:
+    """What stands behind the names of a pipeline's text encoders and tokenizers."""
+    return ["", "_2"] if "text_encoder_2" in pipeline.components else [""]
+
+
+def _missing_keys(text_encoder: Any, variant: str | None) -> list[str]:
     saved = weight_variants(Path(text_encoder.name_or_path), "")
     variant = variant if variant in saved or not saved else None
+    level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # its warnings were shown the first time
     try:
         _, report = type(text_encoder).from_pretrained(
@@ -100,4 +118,4 @@ def _lacking_weights(pipeline: Any, variant: str | None = None) -> list[str]:
         )
     finally:
         transformers_logging.set_verbosity(level)
-    return empty + [f"text_encoder.{key}" for key in sorted(report["missing_keys"])]
+    return sorted(report["missing_keys"])

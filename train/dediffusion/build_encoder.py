@@ -40,7 +40,7 @@ def new_encoder(
 
     For continuous embeddings the head writes into the space of the token embeddings, at first near their mean.
     """
-    embeddings = decoder.token_embeddings  # (total, D)
+    embeddings = decoder.token_embeddings.float()  # (total, D)
     sizes = config.encoder if words is None else replace(config.encoder, words=words)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.loop.seed)

@@ -22,7 +22,8 @@ def freeze(module: nn.Module) -> None:
 
 class Decoder(nn.Module, ABC):
     """A frozen diffusion model over latents (B, C, h, w), conditioned on the hidden states (B, L, D) of its own text
-    encoder: `frozen_decoder.FrozenDecoder` is Stable Diffusion, `feature_decoder.FeatureDecoder` draws image features.
+    encoder: `frozen_decoder.FrozenDecoder` is Stable Diffusion, `sdxl_decoder.SDXLDecoder` SDXL,
+    `feature_decoder.FeatureDecoder` draws image features.
     """
 
     tokenizer: Any  # of transformers, CLIP's or BERT's, whose whole words are the vocabulary

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import StableDiffusionXLPipeline
 from torch import Tensor, nn
 
 from ...encoders.clip.clip import Clip
+from ...encoders.redraw.stable_diffusion import WITHOUT_CHECKER, load_pipeline
 from ...encoders.saved_models import CONFIG_NAME
 from ..data.base import DataSource
 from ..data.pixels import cropped, image_of
@@ -35,6 +37,7 @@ from .dediffusion_validation import Validation, draw_validation
 from .feature_decoder import FeatureDecoder
 from .frozen_decoder import FrozenDecoder
 from .patch_cache import cached_patches
+from .sdxl_decoder import SDXLDecoder
 from .soft_tokens import gumbel_noise, gumbel_softmax, mix, sample_words, temperature_at
 from .text_objectives import (
     expected_repeats,
@@ -60,9 +63,10 @@ class DediffusionRecipe(Recipe):
     def __init__(self, config: DediffusionTraining, cache: Path) -> None:
         self.config = config
         self.source = config.data.open(texts=config.captions)
-        self.decoder = load_decoder(config.decoder)
+        frozen = torch.bfloat16 if config.frozen_weights == "bf16" else torch.float32
+        self.decoder = load_decoder(config.decoder, frozen)
         self.timesteps = checked_timesteps(config.timestep_range, self.decoder.num_timesteps)
-        clip = Clip.from_pretrained(config.clip)
+        clip = Clip.from_pretrained(config.clip, dtype=torch.float32 if config.encoder.train_backbone else frozen)
         self.encoder = build_encoder(config, clip, self.decoder)
         self.clip, self.vocabulary = self.encoder.clip, self.encoder.vocabulary
         self.model: nn.Module = self.encoder.model
@@ -124,7 +128,7 @@ class DediffusionRecipe(Recipe):
         temperature = temperature_at(step, config.loop.steps, config.tau_start, config.tau_end)
         noise = self._gumbel_noise(logits, indices)  # (B, K, N, V)
         words = gumbel_softmax(logits.unsqueeze(1), noise, temperature, hard=config.hard).flatten(0, 1)  # (B K, N, V)
-        embeddings = mix(words, decoder.token_embeddings[self.vocabulary.ids])  # (B K, N, D)
+        embeddings = mix(words, decoder.token_embeddings[self.vocabulary.ids].float())  # (B K, N, D)
         losses = task.losses(decoder, decoder.encode_soft(embeddings))  # (B, K)
         loss = self._weighted(losses, task).mean()
         if self.teacher and config.clip_weight:
@@ -226,8 +230,10 @@ class DediffusionRecipe(Recipe):
             self.encoder.save_pretrained(folder, dtype=torch.float16)
 
 
-def load_decoder(source: str) -> Decoder:
-    """A `FeatureDecoder`'s folder, or a text-to-image pipeline."""
+def load_decoder(source: str, dtype: torch.dtype = torch.float32) -> Decoder:
+    """A `FeatureDecoder`'s folder (small, always in float32), or a text-to-image pipeline in `dtype`."""
     if (Path(source) / CONFIG_NAME).is_file():  # a pipeline's is model_index.json
         return FeatureDecoder.from_pretrained(source)
-    return FrozenDecoder.from_pretrained(source)
+    pipeline = load_pipeline(source, dtype=dtype, **WITHOUT_CHECKER)
+    kind = SDXLDecoder if isinstance(pipeline, StableDiffusionXLPipeline) else FrozenDecoder
+    return kind.of(pipeline)

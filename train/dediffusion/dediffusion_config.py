@@ -47,6 +47,7 @@ class DediffusionTraining:
     caption_weight: NonNegative = 0.0  # cost: cross-entropy with the words of captions that the CLIP (a CoCa) writes
     continuous: bool = False  # embeddings in place of words: the upper bound of what text can do; leaves no encoder
     random_backbone: bool = False  # train the image tower from random weights; with `encoder.train_backbone`
+    frozen_weights: Literal["fp32", "bf16"] = "fp32"  # of a Stable Diffusion decoder, and of a frozen CLIP
     gradient_checkpointing: bool = False  # in decoder and image tower
     validation_images: Count = 256
 

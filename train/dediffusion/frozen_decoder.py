@@ -35,12 +35,15 @@ class FrozenDecoder(Decoder):
         freeze(self)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path) -> FrozenDecoder:
-        """Load a pipeline's folder or hub id in float32; raises `InputError` as `load_pipeline` does."""
-        pipeline = load_pipeline(source, **WITHOUT_CHECKER)
-        # Whatever sampler the pipeline names: this one computes the noise schedule of training from its settings.
-        scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-        return cls(pipeline.vae, pipeline.text_encoder, pipeline.tokenizer, pipeline.unet, scheduler)
+    def from_pretrained(cls, source: str | Path, dtype: torch.dtype = torch.float32) -> FrozenDecoder:
+        """Load a pipeline's folder or hub id in `dtype`; raises `InputError` as `load_pipeline` does."""
+        return cls.of(load_pipeline(source, dtype=dtype, **WITHOUT_CHECKER))
+
+    @classmethod
+    def of(cls, pipeline: Any) -> FrozenDecoder:
+        """The parts of a loaded pipeline."""
+        schedule = training_schedule(pipeline)
+        return cls(pipeline.vae, pipeline.text_encoder, pipeline.tokenizer, pipeline.unet, schedule)
 
     @property
     def token_embeddings(self) -> Tensor:
@@ -48,7 +51,10 @@ class FrozenDecoder(Decoder):
 
     def enable_gradient_checkpointing(self) -> None:
         self.unet.enable_gradient_checkpointing()
-        text_encoder = self.text_encoder
+        self._checkpoint_texts(self.text_encoder)
+
+    @staticmethod
+    def _checkpoint_texts(text_encoder: Any) -> None:
         # The second name is that of transformers before 5.23.
         getattr(text_encoder, "activation_checkpointing_enable", text_encoder.gradient_checkpointing_enable)()
         if not text_encoder.config.attention_dropout:
@@ -92,4 +98,10 @@ class FrozenDecoder(Decoder):
     def loss(self, latents: Tensor, noise: Tensor, timesteps: Tensor, hidden_states: Tensor) -> Tensor:
         """The U-Net's squared error per latent value."""
         noised, target = noised_and_target(self.scheduler, latents, noise, timesteps)
-        return squared_errors(self.unet(noised, timesteps, hidden_states, return_dict=False)[0], target)
+        noised, states = noised.to(self.unet.dtype), hidden_states.to(self.unet.dtype)
+        return squared_errors(self.unet(noised, timesteps, states, return_dict=False)[0], target)
+
+
+def training_schedule(pipeline: Any) -> DDPMScheduler:
+    """Whatever sampler a pipeline names: this one computes the noise schedule of training from its settings."""
+    return DDPMScheduler.from_config(pipeline.scheduler.config)

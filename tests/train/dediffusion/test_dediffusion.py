@@ -70,6 +70,21 @@ def test_checkpointing_changes_memory_alone(make):
         torch.testing.assert_close(one.grad, other.grad)
 
 
+def test_frozen_weights_in_bf16_train_the_same_encoder(make):
+    """Nearly the same loss and gradient; what learns stays float32."""
+    recipes = [make(frozen_weights=kind) for kind in ("fp32", "bf16")]
+    losses = [figures(recipe)["loss"] for recipe in recipes]
+    torch.testing.assert_close(*losses, rtol=0.02, atol=0)
+    for loss in losses:
+        loss.backward()
+    frozen = [*recipes[1].decoder.parameters(), *recipes[1].clip.model.parameters()]
+    assert {p.dtype for p in frozen} == {torch.bfloat16}
+    assert {p.dtype for p in recipes[1].model.parameters()} == {torch.float32}
+    one, other = (torch.cat([p.grad.flatten() for p in recipe.model.parameters()]) for recipe in recipes)
+    assert torch.cosine_similarity(one, other, dim=0) > 0.95
+    assert math.isfinite(recipes[1].evaluate(recipes[1].model)["diffusion"])
+
+
 def record_tasks(recipe):
     """What the decoder is asked: (latents, noise, timesteps, hidden states) of each call."""
     calls, own = [], recipe.decoder.loss
