@@ -29,7 +29,7 @@ def chat(
     decoder: Annotated[
         str | None,
         typer.Option(
-            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one, of scenes."
+            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder where drawings may be saved.")] = None,

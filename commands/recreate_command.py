@@ -27,7 +27,7 @@ def recreate(
     decoder: Annotated[
         str | None,
         typer.Option(
-            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one, of scenes."
+            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one."
         ),
     ] = None,
     variant: Annotated[

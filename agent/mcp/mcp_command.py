@@ -29,7 +29,7 @@ def mcp(
     decoder: Annotated[
         str | None,
         typer.Option(
-            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one, of scenes."
+            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one."
         ),
     ] = None,
     guidance: Annotated[float, typer.Option(min=1, help="Guidance scale of drawings; 1 is none.")] = 3.0,

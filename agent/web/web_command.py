@@ -22,7 +22,7 @@ def web(
     decoder: Annotated[
         str | None,
         typer.Option(
-            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one, of scenes."
+            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one."
         ),
     ] = None,
     guidance: Annotated[float, typer.Option(min=1, help="Guidance scale of drawings; 1 is none.")] = 3.0,
