@@ -54,7 +54,7 @@ def in_options(message: str, command: TyperCommand | None = None) -> str:
             return _longest(off) if value == "False" and off else _longest(options[name].opts)
         return match[0]
 
-    return re.sub(rf"(?<![\w./=-]){_CLASS}(?P<name>{names})\b(?!\.\w){_VALUE}", written, message)
+    return re.sub(rf"(?<![\w./=-]){_CLASS}(?P<name>{names})\b(?!\.\w|=['\"]){_VALUE}", written, message)
 
 
 def _longest(names: list[str]) -> str:

@@ -24,6 +24,7 @@ DESCRIBE = typer.main.get_command(app).commands["describe"]  # type: ignore[attr
         ("/tmp/max_pixels/a.png: no max_pixels.yaml", "/tmp/max_pixels/a.png: no max_pixels.yaml"),
         ("set text_cfg.batch_size", "set text_cfg.batch_size"),  # a setting of a file
         ("my_max_pixels, max_pixels_of", "my_max_pixels, max_pixels_of"),
+        ("in Python allow_network='private'", "in Python allow_network='private'"),  # no value of the option
         ("already --max-pixels", "already --max-pixels"),
     ],
 )
