@@ -86,7 +86,7 @@ class LocalModel(ABC):
         """Added tokens that do not have the shape of one, such as "/nothink", so that templates let them pass. Not bare
         words and signs, which may be text.
         """
-        added = getattr(self.tokenizer, "get_added_vocab", dict)()
+        added: dict[str, int] = getattr(self.tokenizer, "get_added_vocab", dict)()
         kinds = [(token, {sign.isalnum() for sign in token.strip()}) for token in added]
         return tuple(token for token, kind in kinds if len(kind) == 2 and one_line(token) == token)
 
