@@ -7,10 +7,12 @@ client add. A redirect to another host is an error: it would get the prompts.
 
 from __future__ import annotations
 
+import ssl
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 import httpx2 as httpx  # which the openai client is made of
@@ -24,16 +26,22 @@ _END: ContextVar[float] = ContextVar("end", default=float("inf"))  # of the requ
 
 def bounded_client(key: str, hook: Callable[[Any], None]) -> httpx.Client:
     """A client for the openai client. Each attempt ends after its read timeout. hook: called with each response."""
-    client = DefaultHttpxClient(event_hooks={"response": [hook]})
+    client = DefaultHttpxClient(verify=_tls(), event_hooks={"response": [hook]})
     _guard(client, _Transport, _Backend, _Rules(key, None, MAX_BYTES))
     return client
 
 
 def bounded_async_client(key: str, total_seconds: float) -> httpx.AsyncClient:
     """One whose answers may come as events, each within the read timeout, altogether within `total_seconds`."""
-    client = DefaultAsyncHttpxClient()
+    client = DefaultAsyncHttpxClient(verify=_tls())
     _guard(client, _AsyncTransport, _AsyncBackend, _Rules(key, total_seconds, MAX_STREAM_BYTES))
     return client
+
+
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    """Certificates take most of a client's time to build."""
+    return httpx.create_ssl_context()
 
 
 def _guard(client: Any, transport: type, backend: type, rules: _Rules) -> None:

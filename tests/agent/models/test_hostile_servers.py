@@ -9,13 +9,13 @@ import time
 import zlib
 from http.server import BaseHTTPRequestHandler
 
+import httpx2
 import pytest
+from openai import AsyncOpenAI, OpenAIError
 from textlens.agent.chat.chat import chat_model
-from textlens.agent.chat.conversation import error_middleware
 from textlens.agent.chat.terminal import Terminal
 from textlens.agent.models import http_client
 from textlens.agent.models.server import API_KEY, ServerModel, ServerSettings, ServiceError
-from textlens.errors import InputError
 
 from .hostile_server import Answer, HostileServer, body, hostile_server
 
@@ -75,12 +75,18 @@ def complete(address: str, *, chat: bool = False, model: str | None = "some", se
     return made
 
 
-@pytest.mark.parametrize("data", [*ANY, *MODELS], ids=range(len(ANY) + len(MODELS)))
-def test_a_malformed_list_of_models_is_an_error_of_the_prompt(data: bytes):
-    with hostile_server(body(data)) as server:
-        assert "malformed response" in complete(server.address, model=None).error
-        with pytest.raises(ServiceError, match="malformed response"):
-            chat_model(f"{server.address}") if len(data) < 10 else ServerModel(server.address, settings=ONCE).model
+def test_a_malformed_list_of_models_is_an_error_of_the_prompt():
+    bodies = [*ANY, *MODELS]
+    queue = iter([data for data in bodies for _ in range(2)])
+    wrong = []
+    with hostile_server(lambda server, handler: body(next(queue))(server, handler)) as server:
+        for data in bodies:
+            model = ServerModel(server.address, settings=ONCE)
+            (made,) = model.complete(["one"], **ASKED)
+            with pytest.raises(ServiceError, match="malformed response"):
+                _ = model.model
+            wrong += [data[:60]] if "malformed response" not in (made.error or "") else []
+    assert wrong == []
 
 
 @pytest.mark.parametrize("chat", [False, True], ids=["completions", "chat"])
@@ -91,7 +97,8 @@ def test_malformed_answers_are_errors_of_the_prompt(chat: bool):
     bodies += [json.dumps(GOOD["/v1/completions" if chat else "/v1/chat/completions"]).encode()]
     queue = iter(bodies)
     with hostile_server(lambda server, handler: body(next(queue))(server, handler)) as server:
-        made = [complete(server.address, chat=chat) for _ in bodies]
+        model = ServerModel(server.address, "some", chat=chat, settings=ONCE)
+        made = [model.complete(["one"], **ASKED)[0] for _ in bodies]
     wrong = [data[:60] for data, one in zip(bodies, made, strict=True) if "malformed response" not in (one.error or "")]
     assert wrong == []
 
@@ -308,18 +315,17 @@ async def test_chat_answers_are_limited_too(monkeypatch: pytest.MonkeyPatch):
         with hostile_server(answer) as server:
             client = http_client.bounded_async_client("", 1.5)
             model = chat_model(f"{server.address}#some")
-            from openai import AsyncOpenAI
-
             model.root_async_client = AsyncOpenAI(
                 base_url=server.address, api_key="x", http_client=client, max_retries=0
             )
             model.async_client = model.root_async_client.chat.completions
             count = 0
-            with pytest.raises(Exception, match=r"more than 20,000 bytes|") as caught:
+            try:
                 async for _ in model.astream("one"):
                     count += 1
-            assert not isinstance(caught.value, InputError)
-            return count
+            except (OpenAIError, httpx2.HTTPError):
+                return count
+            raise AssertionError("it came to an end")
 
     monkeypatch.setattr(http_client, "MAX_STREAM_BYTES", 20_000)
     assert 0 < await streamed() < 200
@@ -327,4 +333,3 @@ async def test_chat_answers_are_limited_too(monkeypatch: pytest.MonkeyPatch):
     pause, started = 0.1, time.monotonic()
     assert 0 < await streamed() < 100
     assert time.monotonic() - started < 10
-    assert error_middleware()
