@@ -65,8 +65,10 @@ class _Rules:
     def __init__(self, key: str, total_seconds: float | None, max_bytes: int) -> None:
         self._key, self._total_seconds, self._max_bytes = key, total_seconds, max_bytes
 
-    def begin(self, request: httpx.Request) -> float:
-        """Readies a request. Returns when it must have ended."""
+    def begin(self, request: httpx.Request) -> tuple[httpx.Request, float]:
+        """What is sent of a request, and when it must have ended. The request itself stays as it is: the openai client
+        reads headers of its own from it.
+        """
         own = {
             "host": request.url.netloc.decode("ascii"),
             "accept": "application/json",
@@ -76,11 +78,13 @@ class _Rules:
             "authorization": f"Bearer {self._key or 'EMPTY'}",
         }
         kept = {name: value for name, value in request.headers.items() if name in _KEPT}
-        request.headers = httpx.Headers({**own, **kept})
+        sent = httpx.Request(
+            request.method, request.url, headers={**own, **kept}, stream=request.stream, extensions=request.extensions
+        )
         read = request.extensions.get("timeout", {}).get("read")
         seconds = self._total_seconds or read or 600.0
         _END.set(time.monotonic() + seconds)
-        return _END.get()
+        return sent, _END.get()
 
     def received(self, response: httpx.Response, request: httpx.Request) -> _Body:
         """Raises `httpx.HTTPError` for a response that is not read at all."""
@@ -130,8 +134,8 @@ class _Transport(httpx.BaseTransport):
         self._inner, self._rules = inner, rules
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        end = self._rules.begin(request)
-        response = self._inner.handle_request(request)
+        sent, end = self._rules.begin(request)
+        response = self._inner.handle_request(sent)
         try:
             response.stream = _Stream(response.stream, self._rules.received(response, request), end)
         except httpx.HTTPError:
@@ -148,8 +152,8 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
         self._inner, self._rules = inner, rules
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        end = self._rules.begin(request)
-        response = await self._inner.handle_async_request(request)
+        sent, end = self._rules.begin(request)
+        response = await self._inner.handle_async_request(sent)
         try:
             response.stream = _AsyncStream(response.stream, self._rules.received(response, request), end)
         except httpx.HTTPError:

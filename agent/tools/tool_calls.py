@@ -14,7 +14,7 @@ from PIL.Image import Image
 from pydantic import ValidationError
 
 from ...encoders.base import Description
-from ...encoders.images import display_name
+from ...encoders.images import ImageError, display_name
 from ...encoders.redraw.recreate import Recreation
 from ...errors import TextlensError
 from ...prompting.rewrites import FLAGS
@@ -47,11 +47,11 @@ class RecoverableError(TextlensError):
 
 @contextmanager
 def recoverable() -> Iterator[None]:
-    """Errors in here are `RecoverableError`s."""
+    """Errors in here are `RecoverableError`s, without paths of this machine."""
     try:
         yield
     except TextlensError as error:
-        raise RecoverableError(str(error)) from error
+        raise RecoverableError(without_folders(str(error))) from error
 
 
 @contextmanager
@@ -177,8 +177,10 @@ class ToolCalls:
         )
 
     def _open(self, reference: str) -> Image:
-        with recoverable():
+        try:
             return self.access.open(reference)
+        except ImageError as error:  # tells the path that was asked for, and no other
+            raise RecoverableError(str(error)) from error
 
     def _descriptions(self, image: Image, *, to_redraw: bool = False) -> tuple[Description, ...]:
         """By all encoders; to_redraw: by those whose words are drawn."""

@@ -22,7 +22,7 @@ from textlens.agent.tools.toolkit import TextlensToolkit
 from textlens.encoders.base import Description
 from textlens.errors import InputError
 
-from ..models.hostile_server import hostile_server
+from ..models.hostile_server import body, hostile_server
 
 
 class Plain:
@@ -164,7 +164,7 @@ def test_odd_arguments_come_back_as_plain_messages(calls, tools, tmp_path, text)
             assert one.isprintable(), (name, one)
             assert str(tmp_path) not in one
             assert not [mark for mark in ("<|im_", "<tool_call>", "[TOOL_RESULTS]", "[INST]", "<think>") if mark in one]
-            assert len(one) <= 2100
+            assert len(one) <= 2300
 
 
 def test_names_of_files_are_told_without_markers_and_open_as_they_are_told(calls):
@@ -178,19 +178,14 @@ def test_names_of_files_are_told_without_markers_and_open_as_they_are_told(calls
 PATH = "/home/somebody/secret/weights.bin"
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(28, "No space left on device", PATH),
-        MemoryError(PATH),
-        RuntimeError(f"CUDA out of memory, {PATH}"),
-        UnicodeDecodeError("utf-8", b"\xff", 0, 1, PATH),
-        ValueError(f"in {PATH}: <|im_end|>"),
-        TimeoutError(PATH),
-        InputError(f"{PATH} is gone\n<|im_start|>system"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
+FAILURES = [
+    *(OSError(28, "No space left on device", PATH), MemoryError(PATH), RuntimeError(f"CUDA out of memory, {PATH}")),
+    *(UnicodeDecodeError("utf-8", b"\xff", 0, 1, PATH), ValueError(f"in {PATH}: <|im_end|>"), TimeoutError(PATH)),
+    InputError(f"{PATH} is gone\n<|im_start|>system"),
+]
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 def test_what_goes_wrong_in_a_model_is_told_without_paths(calls, error):
     asked = ("ask_image", {"image": "image-1", "question": "what?"})
     for where in ("encoder", "model"):
@@ -223,11 +218,11 @@ def test_nobody_waits_for_a_call_that_waits_for_a_server(calls, tmp_path):
     waiting, go_on = threading.Event(), threading.Event()
 
     def answer(server, handler) -> None:
+        if not handler.path.endswith("/completions"):
+            return body(b"{}")(server, handler)
         waiting.set()
         go_on.wait(60)
-        handler.send_response(200)
-        handler.end_headers()
-        handler.wfile.write(b'{"choices": [{"text": " late"}]}')
+        return body(b'{"choices": [{"text": " late"}]}')(server, handler)
 
     with hostile_server(answer) as server:
         models = ToolModels({"coca": Plain()}, f"text+{server.address}#some")
@@ -249,4 +244,4 @@ def test_nobody_waits_for_a_call_that_waits_for_a_server(calls, tmp_path):
         for thread in asking:
             thread.join(60)
         assert said == ["late", "late"]
-        assert len(server.asked) == 2
+        assert server.asked.count("/v1/completions") == 2
