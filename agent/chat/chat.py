@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...encoders.images import display_name, expand_images
 from ...errors import InputError
-from ...prompting.sanitize import clean, quoted
+from ...prompting.sanitize import quote_untrusted
 from ..models.chat_specs import CHAT
 from ..models.server import ServerModel, api_key
 from ..tools.image_access import ImageAccess
@@ -111,7 +111,9 @@ def build_agent(model: BaseChatModel, toolkit: TextlensToolkit, images: Mapping[
 
 def system_prompt(images: Mapping[str, str], *, saves: bool) -> str:
     """The chat model's instructions. saves: whether drawings can be saved as files."""
-    listed = "\n".join(f"- {id}: {quoted(clean(os.path.basename(display_name(name))))}" for id, name in images.items())
+    listed = "\n".join(
+        f"- {id}: {quote_untrusted(os.path.basename(display_name(name)))}" for id, name in images.items()
+    )
     lines = [
         "You answer questions about images. You cannot see them: tools look at them for you and tell you in words.",
         f"The images, by id and file name:\n{listed}",

@@ -19,7 +19,8 @@ from textlens.agent.models.server import API_KEY, ServerModel, ServerSettings, S
 
 from .hostile_server import Answer, HostileServer, body, hostile_server
 
-ONCE = ServerSettings(attempts=1, timeout_seconds=1.0)
+ONCE = ServerSettings(attempts=1, timeout_seconds=30.0)  # for a busy machine
+BRIEF = ServerSettings(attempts=1, timeout_seconds=1.0)
 ASKED = {"max_tokens": 2, "temperature": 0.0, "seed": 0}
 KEY = "sk-a-secret-key"
 DEEP = b"[" * 200_000 + b"]" * 200_000
@@ -166,7 +167,7 @@ LONG: dict[str, Answer] = {
 @pytest.mark.parametrize("kind", LONG)
 def test_a_large_answer_is_given_up_early(kind: str, chat: bool):
     with hostile_server(LONG[kind]) as server:
-        made = complete(server.address, chat=chat, settings=ServerSettings(attempts=1, timeout_seconds=20))
+        made = complete(server.address, chat=chat)
     assert made.error
     assert server.sent < 32 * 2**20  # what is on its way when the client closes counts too
 
@@ -197,9 +198,9 @@ def test_a_trickling_answer_ends_with_its_time(part: str):
 
     with hostile_server(answer) as server:
         started = time.monotonic()
-        made = complete(server.address)
+        made = complete(server.address, settings=BRIEF)
         assert "gave no answer in 1 attempts" in made.error
-        assert 0.8 < time.monotonic() - started < 10
+        assert 0.8 < time.monotonic() - started < 20
 
 
 @pytest.fixture
@@ -311,9 +312,9 @@ async def test_chat_answers_are_limited_too(monkeypatch: pytest.MonkeyPatch):
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
         server.endless(handler, event, pause)
 
-    async def streamed() -> int:
+    async def streamed(seconds: float) -> int:
         with hostile_server(answer) as server:
-            client = http_client.bounded_async_client("", 1.5)
+            client = http_client.bounded_async_client("", seconds)
             model = chat_model(f"{server.address}#some")
             model.root_async_client = AsyncOpenAI(
                 base_url=server.address, api_key="x", http_client=client, max_retries=0
@@ -328,8 +329,8 @@ async def test_chat_answers_are_limited_too(monkeypatch: pytest.MonkeyPatch):
             raise AssertionError("it came to an end")
 
     monkeypatch.setattr(http_client, "MAX_STREAM_BYTES", 20_000)
-    assert 0 < await streamed() < 200
+    assert 0 < await streamed(60.0) < 200
     monkeypatch.setattr(http_client, "MAX_STREAM_BYTES", 2**24)
     pause, started = 0.1, time.monotonic()
-    assert 0 < await streamed() < 100
-    assert time.monotonic() - started < 10
+    assert await streamed(2.0) < 100
+    assert 1.8 < time.monotonic() - started < 20
