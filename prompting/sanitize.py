@@ -110,6 +110,11 @@ def quote_untrusted(text: str, *, max_chars: int = 300) -> str:
     return quoted(clean(text, max_chars=max_chars)) or '""'
 
 
+def told(message: str) -> str:
+    """An error as a language model may read it, whatever it holds: one line, which can be encoded."""
+    return clean(message.encode(errors="backslashreplace").decode())
+
+
 def apart(text: str, tokens: Iterable[str]) -> str:
     """The text with a blank inside each of these tokens: the served tokenizer's own, where it is known."""
     for token in tokens:

@@ -36,7 +36,7 @@ from mcp.types import (
 from ... import __version__
 from ...encoders.images import ImageError
 from ...errors import TextlensError
-from ...prompting.sanitize import clean
+from ...prompting.sanitize import clean, told
 from ..call_queue import CallQueue
 from ..tools.tool_calls import RecoverableError, ToolCalls, ToolResult, png, without_folders
 from ..tools.tool_inputs import RECREATE, TOOLS, ToolSpec
@@ -95,7 +95,7 @@ class McpTools:
             return _failed(str(error))
         except TextlensError as error:
             _log.error("%s: %s", params.name, error)
-            reason = clean(without_folders(str(error)))
+            reason = told(without_folders(str(error)))
             return _failed(f"textlens is not set up for {params.name}, which no other arguments change: {reason}")
         except Exception as error:
             _log.exception("%s failed", params.name)
@@ -115,7 +115,7 @@ class McpTools:
         try:
             contents = await anyio.to_thread.run_sync(self._resources.read, params.uri, limiter=self._reading)
         except ImageError as error:
-            raise MCPError(INVALID_PARAMS, clean(str(error)), {"uri": params.uri}) from error
+            raise MCPError(INVALID_PARAMS, told(str(error)), {"uri": params.uri}) from error
         return ReadResourceResult(contents=[contents])
 
     def _tool(self, spec: ToolSpec) -> Tool:
@@ -137,12 +137,11 @@ def _check_names(params: CallToolRequestParams) -> None:
     unknown = [name for name in given if name not in fields]
     if spec is None or not (missing or unknown):
         return
-    takes = [f"{spec.name} takes no {_listed(unknown[:5])}"] if unknown else []
-    lacks = [f"{', '.join(missing)}: Field required"] if missing else []
+    reason = f"{spec.name} takes no {_listed(unknown[:5])}"
+    if missing:
+        reason = f"The arguments do not fit: {', '.join(missing)}: Field required"
     expected = ", ".join(name if one.is_required() else f"{name} (optional)" for name, one in fields.items())
-    raise RecoverableError(
-        f"{'; '.join(lacks + takes)}. Got the arguments: {_listed(list(given)[:20]) or 'none'}; expected: {expected}"
-    )
+    raise RecoverableError(f"{reason}. Got the arguments: {_listed(list(given)[:20]) or 'none'}; expected: {expected}")
 
 
 def _listed(names: list[str]) -> str:

@@ -18,7 +18,7 @@ from ...encoders.images import ImageError, display_name
 from ...encoders.redraw.recreate import Recreation
 from ...errors import TextlensError
 from ...prompting.rewrites import FLAGS
-from ...prompting.sanitize import clean, quote_untrusted, quoted
+from ...prompting.sanitize import clean, quote_untrusted, quoted, told
 from ..reader.upsampler import upsample
 from .image_access import ImageAccess
 from .output_folder import OutputFolder
@@ -42,7 +42,7 @@ class RecoverableError(TextlensError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(clean(message))
+        super().__init__(told(message))
 
 
 @contextmanager
@@ -211,7 +211,7 @@ class ToolCalls:
 
 def with_notes(text: str, notes: list[str | None]) -> str:
     """The text, with the notes in parentheses; both sanitised, as notes may hold what a server wrote."""
-    known = [clean(without_folders(note)) for note in notes if note]
+    known = [told(without_folders(note)) for note in notes if note]
     return f"{clean(text)} ({'; '.join(known)})" if known else clean(text)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from ...errors import encoding_error
-from ...prompting.sanitize import clean
+from ...prompting.sanitize import clean, told
 
 MAX_REFERENCE = 44 * 2**20  # characters: a data URL of an image of 32 MB
 MAX_TEXT = 2000  # characters of a question, a prompt, or words to draw
@@ -126,4 +126,4 @@ def invalid_arguments(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     fields = [f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in found[:_MOST_TOLD]]
     more = f"; and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
-    return clean(f"The arguments do not fit: {'; '.join(fields)}{more}")
+    return told(f"The arguments do not fit: {'; '.join(fields)}{more}")

@@ -222,7 +222,7 @@ def test_weights_that_are_not_there_are_an_error(tmp_path):
 def test_as_many_choices_as_the_tools_take_are_scored_in_one_pass(model):
     passes, choices = [], [f" cat number {n}" for n in range(50)]
     hook = model.model.register_forward_hook(lambda *_: passes.append(1))
-    (made,) = model.complete(["dog"], max_tokens=1, choices=choices, **GREEDY)
+    (made,) = model.complete(["dog"], max_tokens=1, stop=["$"], choices=choices, **GREEDY)
     hook.remove()
     assert len(passes) == 2  # of the prompt, of the choices
     assert made.text == max(choices, key=lambda choice: log_probability(model, "dog", choice))
