@@ -100,7 +100,9 @@ class ToolCalls:
         """
         spec = TOOLS.get(name)
         if spec is None:
-            raise RecoverableError(f"unknown tool {quote_untrusted(name)}: expected one of: {', '.join(TOOLS)}")
+            raise RecoverableError(
+                f"unknown tool {quote_untrusted(name, max_chars=100)}: expected one of: {', '.join(TOOLS)}"
+            )
         try:
             checked = spec.arguments.model_validate(dict(arguments))
         except ValidationError as error:
