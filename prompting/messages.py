@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +27,10 @@ class Prompt(str):
         made = super().__new__(cls, text)
         made.messages = tuple(messages)
         return made
+
+    def changed(self, change: Callable[[str], str]) -> Prompt:
+        """The prompt with a change to its text, and to that of each message."""
+        return Prompt(change(str(self)), (Message(one.role, change(one.text)) for one in self.messages))
 
     def then(self, other: Prompt) -> Prompt:
         """Both, one after the other."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...encoders.images import display_name, expand_images
 from ...errors import InputError
-from ...prompting.sanitize import clean, quoted
+from ...prompting.sanitize import quote_untrusted
 from ..models.chat_specs import CHAT
 from ..models.server import ServerModel, api_key
 from ..tools.image_access import ImageAccess
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ..tools.toolkit import TextlensToolkit
 
 MAX_IMAGES = 64  # the system prompt lists them all
-TIMEOUT_SECONDS = 120.0
+TIMEOUT_SECONDS = 120.0  # of each wait on the chat model
+ANSWER_SECONDS = 600.0  # of one whole message
 
 
 def chat(
@@ -55,7 +56,7 @@ def chat(
 
     models = ToolModels(encoders, reader, decoder)
     toolkit = TextlensToolkit(access=ImageAccess(store=store), models=models, output=output)
-    terminal = Terminal()
+    terminal = Terminal(key=api_key())
     with Conversation(build_agent(model, toolkit, ids), terminal) as conversation:
         if questions:
             return conversation.hold(questions)
@@ -83,8 +84,9 @@ def chat_model(spec: str) -> BaseChatModel:
     server = ServerModel.from_spec(spec)
     name = server.model  # before the slow imports
     from langchain_openai import ChatOpenAI
-    from openai import DefaultAsyncHttpxClient
     from pydantic import SecretStr
+
+    from ..models.http_client import bounded_async_client
 
     return ChatOpenAI(
         base_url=server.base_url,
@@ -93,7 +95,8 @@ def chat_model(spec: str) -> BaseChatModel:
         temperature=0,
         timeout=TIMEOUT_SECONDS,
         max_retries=3,
-        http_async_client=DefaultAsyncHttpxClient(),  # LangChain caches its own beyond this event loop
+        http_async_client=bounded_async_client(api_key(), ANSWER_SECONDS),  # LangChain's own outlives this event loop
+        openai_proxy=None,  # not that of OPENAI_PROXY
         use_responses_api=False,
     )
 
@@ -108,7 +111,9 @@ def build_agent(model: BaseChatModel, toolkit: TextlensToolkit, images: Mapping[
 
 def system_prompt(images: Mapping[str, str], *, saves: bool) -> str:
     """The chat model's instructions. saves: whether drawings can be saved as files."""
-    listed = "\n".join(f"- {id}: {quoted(clean(os.path.basename(display_name(name))))}" for id, name in images.items())
+    listed = "\n".join(
+        f"- {id}: {quote_untrusted(os.path.basename(display_name(name)))}" for id, name in images.items()
+    )
     lines = [
         "You answer questions about images. You cannot see them: tools look at them for you and tell you in words.",
         f"The images, by id and file name:\n{listed}",

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 40  # of the agent per question: model calls and tool calls
 _TOOL_CALL_HINT = "; does the server take tool calls? (vLLM: --enable-auto-tool-choice --tool-call-parser PARSER)"
-_MALFORMED = (ValueError, KeyError, TypeError, AttributeError)  # what langchain-openai raises for malformed responses
+_MALFORMED = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+)  # what langchain-openai raises for malformed responses
 
 
 class Conversation:

@@ -13,27 +13,37 @@ from rich.text import Text
 
 from ...errors import InputError
 from ...prompting.sanitize import one_line
+from ..models.server import masked
 
 _MAX_ARGUMENT, _MAX_RESULT = 100, 500  # characters
 
 
 class Terminal:
-    """Shows text of models and servers without control characters."""
+    """Shows text of models and servers without control characters, and without the key, which a server may repeat."""
 
-    def __init__(self, out: TextIO | None = None, notes: Console | None = None) -> None:
-        self._out, self._notes = out or sys.stdout, notes or Console(stderr=True)
-        self._in_line = False
+    def __init__(self, out: TextIO | None = None, notes: Console | None = None, *, key: str = "") -> None:
+        self._out, self._notes, self._key = out or sys.stdout, notes or Console(stderr=True), key
+        self._in_line, self._held = False, ""  # what may be the beginning of the key
 
     def words(self, text: str) -> None:
         """The next part of a streamed answer."""
-        if shown := printable(text):
+        whole = masked(self._held + printable(text), self._key)
+        longest = min(len(self._key) - 1, len(whole))
+        held = next((size for size in range(longest, 0, -1) if self._key.startswith(whole[-size:])), 0)
+        self._held = whole[len(whole) - held :]
+        self._write(whole[: len(whole) - held])
+
+    def end_line(self) -> None:
+        self._write(self._held)
+        self._held = ""
+        if self._in_line:
+            self._write("\n")
+
+    def _write(self, shown: str) -> None:
+        if shown:
             self._out.write(shown)
             self._out.flush()
             self._in_line = not shown.endswith("\n")
-
-    def end_line(self) -> None:
-        if self._in_line:
-            self.words("\n")
 
     def tool_call(self, name: str, arguments: Mapping[str, Any]) -> None:
         given = ", ".join(f"{key}={_shortened(repr(value), _MAX_ARGUMENT)}" for key, value in arguments.items())
@@ -48,7 +58,7 @@ class Terminal:
     def note(self, text: str, style: str = "dim") -> None:
         """A line on stderr."""
         self.end_line()
-        self._notes.print(Text(printable(text), style=style), soft_wrap=True)
+        self._notes.print(Text(masked(printable(text), self._key), style=style), soft_wrap=True)
 
     def typed_questions(self) -> Iterator[str]:
         """The lines of stdin; with a prompt and line editing on a terminal."""

@@ -68,7 +68,7 @@ class ImageResources:
         return encoding_error(name) is None and self._access.allows(name)
 
     def _resource(self, name: str) -> Resource:
-        return Resource(uri=PREFIX + quote(name), name=name, title=self._titles.get(name))
+        return Resource(uri=PREFIX + quote(name), name=clean(name), title=self._titles.get(name))
 
 
 def _jpeg(image: Image) -> bytes:

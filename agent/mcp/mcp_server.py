@@ -32,14 +32,14 @@ from mcp.types import (
     Tool,
     ToolAnnotations,
 )
-from pydantic import ValidationError
 
 from ... import __version__
 from ...encoders.images import ImageError
 from ...errors import TextlensError
+from ...prompting.sanitize import clean, told
 from ..call_queue import CallQueue
-from ..tools.tool_calls import RecoverableError, ToolCalls, ToolResult, png
-from ..tools.tool_inputs import RECREATE, TOOLS, ToolSpec, invalid_arguments
+from ..tools.tool_calls import RecoverableError, ToolCalls, ToolResult, png, without_folders
+from ..tools.tool_inputs import RECREATE, TOOLS, ToolSpec
 from .image_resources import TEMPLATE, ImageResources
 
 EVIDENCE = "textlens/evidence"  # key in a result's _meta: clients do not show it to their model
@@ -57,8 +57,8 @@ Context = ServerRequestContext[Any, Any]
 class McpTools:
     """Answers MCP requests. titles: of images by id, such as their file names.
 
-    Tool calls run one at a time, in the order of asking, because the models are shared and not thread-safe; a cancelled
-    one does not start, or its result is dropped.
+    Tool calls start in the order of asking, as many at a time as the queue has threads; a cancelled one does not start,
+    or its result is dropped.
     """
 
     def __init__(self, calls: ToolCalls, queue: CallQueue, titles: Mapping[str, str] | None = None) -> None:
@@ -89,13 +89,14 @@ class McpTools:
     async def call_tool(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
         """Whatever goes wrong is a result that the model reads: what was got, what was expected, and the fix."""
         try:
-            spec, arguments = _checked(params)
-            result = await self._queue.run(partial(getattr(self._calls, spec.method), **arguments))
+            _check_names(params)
+            result = await self._queue.run(partial(self._calls.call, params.name, params.arguments or {}))
         except RecoverableError as error:
             return _failed(str(error))
         except TextlensError as error:
             _log.error("%s: %s", params.name, error)
-            return _failed(f"textlens is not set up for {params.name}, which no other arguments change: {error}")
+            reason = told(without_folders(str(error)))
+            return _failed(f"textlens is not set up for {params.name}, which no other arguments change: {reason}")
         except Exception as error:
             _log.exception("%s failed", params.name)
             return _failed(f"{params.name} failed inside textlens ({type(error).__name__}); its log says more")
@@ -114,7 +115,7 @@ class McpTools:
         try:
             contents = await anyio.to_thread.run_sync(self._resources.read, params.uri, limiter=self._reading)
         except ImageError as error:
-            raise MCPError(INVALID_PARAMS, _encodable(str(error)), {"uri": params.uri}) from error
+            raise MCPError(INVALID_PARAMS, told(str(error)), {"uri": params.uri}) from error
         return ReadResourceResult(contents=[contents])
 
     def _tool(self, spec: ToolSpec) -> Tool:
@@ -128,25 +129,23 @@ def _schema(spec: ToolSpec) -> dict[str, Any]:
     return {**spec.arguments.model_json_schema(), "additionalProperties": False}
 
 
-def _checked(params: CallToolRequestParams) -> tuple[ToolSpec, dict[str, Any]]:
-    """The tool and its arguments. Raises `RecoverableError`."""
-    spec = TOOLS.get(params.name)
-    if spec is None:
-        raise RecoverableError(f"unknown tool {params.name[:100]!r}: expected one of: {', '.join(TOOLS)}")
-    given = params.arguments or {}
-    fields = spec.arguments.model_fields
-    try:
-        checked = spec.arguments.model_validate(given)
-    except ValidationError as error:
-        reason = invalid_arguments(error)
-    else:
-        unknown = [name for name in given if name not in fields]
-        if not unknown:
-            return spec, checked.model_dump()
-        reason = f"{spec.name} takes no {', '.join(name[:100] for name in unknown[:5])}"
-    got = ", ".join(name[:100] for name in list(given)[:20]) or "none"
+def _check_names(params: CallToolRequestParams) -> None:
+    """Raises `RecoverableError` for arguments that the tool does not have."""
+    spec, given = TOOLS.get(params.name), params.arguments or {}
+    fields = spec.arguments.model_fields if spec else {}
+    missing = [name for name, one in fields.items() if one.is_required() and name not in given]
+    unknown = [name for name in given if name not in fields]
+    if spec is None or not (missing or unknown):
+        return
+    reason = f"{spec.name} takes no {_listed(unknown[:5])}"
+    if missing:
+        reason = f"The arguments do not fit: {', '.join(missing)}: Field required"
     expected = ", ".join(name if one.is_required() else f"{name} (optional)" for name, one in fields.items())
-    raise RecoverableError(f"{reason}. Got the arguments: {got}; expected: {expected}")
+    raise RecoverableError(f"{reason}. Got the arguments: {_listed(list(given)[:20]) or 'none'}; expected: {expected}")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(clean(name, max_chars=100) for name in names)
 
 
 def _answer(result: ToolResult) -> CallToolResult:

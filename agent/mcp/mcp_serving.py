@@ -27,7 +27,7 @@ def serve_mcp(
 
     titles: of images by id. A call that still runs then is given up. Raises `InputError` for an address in use.
     """
-    with serving_queue() as queue:
+    with serving_queue(calls.models.answers_elsewhere) as queue:
         server = McpTools(calls, queue, titles).server()
         if http is None:
             serve_stdio(server)

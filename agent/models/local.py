@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from ...errors import InputError, encoding_error
+from ...prompting.messages import Prompt
+from ...prompting.sanitize import apart, one_line
 from .base import Completion, Request
 from .chat_turns import as_turns, turn_end
 
@@ -74,7 +76,19 @@ class LocalModel(ABC):
         return sent, refused
 
     def _as_sent(self, prompt: str) -> str:
+        if any(token in prompt for token in self._own_tokens):
+            whole = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
+            prompt = whole.changed(lambda text: apart(text, self._own_tokens))
         return as_turns(self.tokenizer, prompt) if self.chat else prompt
+
+    @cached_property
+    def _own_tokens(self) -> tuple[str, ...]:
+        """Added tokens that do not have the shape of one, such as "/nothink", so that templates let them pass. Not bare
+        words and signs, which may be text.
+        """
+        added: dict[str, int] = getattr(self.tokenizer, "get_added_vocab", dict)()
+        kinds = [(token, {sign.isalnum() for sign in token.strip()}) for token in added]
+        return tuple(token for token, kind in kinds if len(kind) == 2 and one_line(token) == token)
 
     def _encode(self, text: str) -> list[int]:
         # verbose=False: no warning about long texts before our error. A chat template writes the special tokens itself.

@@ -123,6 +123,11 @@ def chat_spec(spec: str | None, chat: bool | None) -> str | None:
     return spec
 
 
+def is_server(spec: str) -> bool:
+    """Whether a spec is the address of a server."""
+    return LANGUAGE_MODELS.get(spec.partition(":")[0]) is _SERVER
+
+
 def check_language_model(spec: str) -> tuple[LanguageModelSpec, str]:
     """The entry and the checkpoint of a spec, without loading it.
 

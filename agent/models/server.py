@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ...errors import InputError, TextlensError, encoding_error
+from ...prompting.sanitize import clean, quote_untrusted
 from . import chat_specs
 from .base import Completion, Request
 from .endpoints import CHAT, COMPLETIONS, Endpoint, Reply, chosen, constrained
@@ -33,6 +34,8 @@ API_KEY = "TEXTLENS_API_KEY"
 _NOT_THERE = (404, 405, 501)  # a server without an endpoint, or without the model
 _NOT_KNOWN = (400, 422, 501)  # a server that refuses a field which it does not know
 _WRITTEN_TOKENS = 16  # more than the longest choice, where a model writes freely or as JSON
+_MOST_TOKENS = 2**40  # that a server may count
+_SHORTEST_KEY = 6  # characters of one that is masked
 _PROBE_SECONDS = 10.0  # timeout of the request for the context length
 
 
@@ -51,7 +54,7 @@ class ServerSettings:
 
     concurrency: int = 16  # requests at a time
     attempts: int = 4  # per request, the first included; 0.5 to 8 seconds apart, or as the server says
-    timeout_seconds: float = 120.0  # per attempt: for the connection, and for each wait on the response
+    timeout_seconds: float = 120.0  # per attempt, altogether
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -74,7 +77,9 @@ class ServerModel:
         chat: bool | None = None,
         settings: ServerSettings | None = None,
     ) -> None:
-        from openai import DefaultHttpxClient, OpenAI
+        from openai import OpenAI
+
+        from .http_client import bounded_client
 
         _check_address(base_url)
         if model and (reason := encoding_error(model, "the model's name")):
@@ -92,7 +97,7 @@ class ServerModel:
             api_key=self._key or "EMPTY",
             max_retries=self.settings.attempts - 1,
             timeout=self.settings.timeout_seconds,
-            http_client=DefaultHttpxClient(event_hooks={"response": [_check_response]}),
+            http_client=bounded_client(self._key, _check_response),
         )
 
     @classmethod
@@ -132,11 +137,12 @@ class ServerModel:
     def _model_name(self, client: OpenAI) -> str:
         if self._name is None:
             with self._service_errors():
-                names = [model.id for model in client.models.list().data]
+                names = [self._shown(model.id) for model in client.models.list().data]
             if len(names) > 1:
+                told = [clean(name, max_chars=100) for name in names[:8]]
                 raise ServiceError(
-                    f"{self.base_url} serves {len(names)} models: {', '.join(names[:8])}; name one of them, as in "
-                    f"{self.base_url}#{names[0]}"
+                    f"{self.base_url} serves {len(names)} models: {', '.join(told)}; name one of them, as in "
+                    f"{self.base_url}#{told[0]}"
                 )
             self._name = names[0]
         return self._name
@@ -194,7 +200,7 @@ class ServerModel:
                 self._settle(way)
             if choice is not None:
                 return _completion(reply, choice, prompt, self._told(parameters))
-            error = f"the server wrote {reply.text[:80]!r}, which is none of the choices"
+            error = f"the server wrote {quote_untrusted(reply.text, max_chars=80)}, which is none of the choices"
             failed = _completion(reply, reply.text, prompt, self._told(parameters), error)
         assert failed is not None
         return failed
@@ -228,7 +234,12 @@ class ServerModel:
 
     def _sent(self, endpoint: Endpoint, prompt: str, parameters: dict[str, Any]) -> Reply:
         with self._service_errors():
-            return endpoint.reply(endpoint.send(self._client, {**endpoint.asked(prompt), **parameters}))
+            reply = endpoint.reply(endpoint.send(self._client, {**endpoint.asked(prompt), **parameters}))
+        return replace(reply, text=self._shown(reply.text), finish_reason=self._shown(reply.finish_reason))
+
+    def _shown(self, text: str) -> str:
+        """What a server wrote, as text that can be encoded, without the key, which it may repeat."""
+        return masked(text.encode(errors="replace").decode(), self._key)
 
     def _parameters(self, request: Request, way: int = 0) -> dict[str, Any]:
         """way: number of the way to hold answers to choices."""
@@ -256,6 +267,7 @@ def service_errors(
     server: str, failure: str, key: str, *, hint: str = "", malformed: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
     """Raises errors of the openai client as a `ServiceError` of one line without the key, which a server may repeat.
+    What the server wrote stands in quotes.
 
     failure: what happened if it was not an HTTP error. hint: added to an HTTP 400. malformed: further exceptions.
     """
@@ -266,8 +278,10 @@ def service_errors(
     try:
         yield
     except openai.APIStatusError as error:
-        message = f"{server} answered {error.status_code}: {error.message}"
+        message = f"{server} answered {error.status_code}: {quote_untrusted(masked(error.message, key), max_chars=500)}"
         status, hint = error.status_code, hint if error.status_code == 400 else ""
+    except RecursionError:
+        message = f"{server} {failure}: malformed response (nested too deeply)"
     except expected as error:
         cause: BaseException = error
         while cause.__cause__ is not None:  # the outer ones only say "Connection error."
@@ -275,10 +289,14 @@ def service_errors(
         message, hint = f"{server} {failure}: {cause} ({type(cause).__name__})", ""
     else:
         return
-    line = " ".join(message.split())
-    raised = ServiceError((line.replace(key, "***") if key else line)[:600] + hint)
+    raised = ServiceError(clean(masked(message, key), max_chars=600) + hint)
     raised.status = status
     raise raised
+
+
+def masked(text: str, key: str) -> str:
+    """The text with *** in place of the key. Not of a key of a few letters, which is none and may be part of words."""
+    return text.replace(key, "***") if len(key) >= _SHORTEST_KEY else text
 
 
 def api_key() -> str:
@@ -321,21 +339,34 @@ def _check_response(response: Any) -> None:
         return
     response.read()
     try:
-        well_formed = _is_well_formed(response.url.path.rpartition("/")[2], response.json())
-    except ValueError:  # not JSON, or not UTF-8
+        well_formed = _is_well_formed(response.url.path, response.json())
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested too deeply
         well_formed = False
     if not well_formed:
         raise httpx.DecodingError("malformed response")
 
 
-def _is_well_formed(endpoint: str, body: Any) -> bool:
-    match endpoint, body:
-        case "completions", {"choices": [{"text": str()} | {"message": {"content": str() | None}}, *_]}:
-            match body.get("usage"):
-                case None | {"prompt_tokens": int(), "completion_tokens": int()}:
-                    return True
+def _is_well_formed(path: str, body: Any) -> bool:
+    """Whether a response has what is read of it, of the right types."""
+    match path.rpartition("/")[2], body:
+        case "completions", {"choices": [dict() as choice, *_]}:
+            text = choice.get("text")
+            if path.endswith("/chat/completions"):
+                message = choice.get("message")
+                text = (message.get("content") or "") if isinstance(message, dict) else None
+            usage = body.get("usage")
+            counted = usage is None or _holds(usage, "prompt_tokens", "completion_tokens")
+            return counted and isinstance(text, str) and isinstance(choice.get("finish_reason"), str | None)
         case "models", {"data": [_, *_] as models}:
-            return all(isinstance(model, dict) and isinstance(model.get("id"), str) for model in models)
-        case "tokenize", {"count": int(), "max_model_len": int()}:
-            return True
+            names = [model.get("id") for model in models if isinstance(model, dict)]
+            known = [name for name in names if isinstance(name, str) and name and encoding_error(name) is None]
+            return len(known) == len(models)
+        case "tokenize", _:
+            return _holds(body, "count", "max_model_len") and body["max_model_len"] > 0
     return False
+
+
+def _holds(record: Any, *counts: str) -> bool:
+    """Whether a record holds these numbers of tokens."""
+    values = [record.get(name) for name in counts] if isinstance(record, dict) else [None]
+    return all(type(value) is int and 0 <= value < _MOST_TOKENS for value in values)

@@ -20,6 +20,7 @@ from .chat_turns import takes_turns
 from .local import LocalModel
 
 _ANCHOR = 4  # prompt tokens decoded along with the text, so that a word's leading space is kept
+_CHOICES = 50  # scored in one forward pass, if there is one prompt; as many as the tools take
 _TAIL = 32  # prompt characters that decide how a choice after them is tokenized
 
 
@@ -150,7 +151,7 @@ class InProcessModel(LocalModel):
     ) -> list[Completion]:
         choices = request.choices or ()
         ids = [[self._continuation(prompt, choice, request) for choice in choices] for prompt in prompts]
-        columns = max(1, self.batch_size // len(prompts))
+        columns = max(1, max(self.batch_size, _CHOICES) // len(prompts))
         scores = [
             batch.score([row[start : start + columns] for row in ids]) for start in range(0, len(choices), columns)
         ]

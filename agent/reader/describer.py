@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from threading import Lock
 
 from PIL import Image
 
@@ -35,7 +36,7 @@ class Described:
 
 
 class Describer:
-    """`describe(images)` by all `encoders` (spec -> encoder). Other arguments: `pipeline.describe_stream`."""
+    """`describe(images)` by all `encoders` (spec -> encoder); thread-safe. Others: `pipeline.describe_stream`."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class Describer:
         self.encoders, self.batch_size, self.cache_size = dict(encoders), batch_size, cache_size
         self._limits, self._allow_network = limits or ImageLimits(), allow_network
         self._cache: OrderedDict[str, tuple[Description, ...]] = OrderedDict()
+        self._lock = Lock()
 
     @property
     def specs(self) -> tuple[str, ...]:
@@ -62,6 +64,10 @@ class Describer:
 
     def describe(self, images: Sequence[ImageSource]) -> list[Described]:
         """The descriptions of each image, in order. A bad image has its error and loses no other."""
+        with self._lock:
+            return self._describe(images)
+
+    def _describe(self, images: Sequence[ImageSource]) -> list[Described]:
         loading = load_images(images, limits=self._limits, allow_network=self._allow_network, ahead=self.batch_size)
         described: list[Described] = []
         while batch := list(islice(loading, self.batch_size)):

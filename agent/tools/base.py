@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 from langchain_core.tools import BaseTool, ToolException
@@ -10,7 +9,7 @@ from pydantic import Field, SkipValidation
 
 from .image_access import ImageAccess
 from .tool_calls import RecoverableError, ToolCalls, ToolResult
-from .tool_inputs import invalid_arguments
+from .tool_inputs import ToolSpec, invalid_arguments
 from .tool_models import ToolModels
 
 Result = tuple[str, dict[str, Any]]
@@ -40,10 +39,10 @@ class ImageTool(TextlensTool):
         return ToolCalls(self.models, self.access)
 
 
-def run(call: Callable[..., ToolResult], **arguments: Any) -> ToolResult:
+def run(calls: ToolCalls, tool: ToolSpec, **arguments: Any) -> ToolResult:
     """The result of a call. Its recoverable errors become LangChain's, which the language model reads."""
     try:
-        return call(**arguments)
+        return calls.call(tool.name, arguments)
     except RecoverableError as error:
         raise ToolException(str(error)) from error
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ...encoders.images import DEFAULT_LIMITS, ImageError, ImageLimits, display_name, expand_images, load_image
 from ...errors import InputError
+from ...prompting.sanitize import clean
 from .image_store import ImageStore
 
 _ADDRESS = re.compile(r"\s*(file:|[a-z][a-z0-9+.-]*:/)", re.IGNORECASE)
@@ -51,12 +52,12 @@ class ImageAccess:
     def open(self, reference: str) -> Image.Image:
         """The image as RGB. Raises `ImageError`, written for the language model, without paths of this machine.
 
-        Names in quotes, in blanks or after file:// are forgiven, where no image has that very name.
+        Names as messages show them, in quotes, in blanks or after file:// are forgiven, where no image is called so.
         """
         try:
             return self._open(reference)
         except ImageError:
-            plain = _plain(reference)
+            plain = next((name for name in self.names() if clean(name) == clean(reference)), _plain(reference))
             if plain == reference or not self.allows(plain):
                 raise
             return self._open(plain)

@@ -18,7 +18,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 
 from ...encoders.image_sources import read_source, url_scheme
 from ...encoders.images import ImageError, display_name
-from ...prompting.sanitize import clean
+from ...prompting.sanitize import told
 from .image_access import ImageAccess
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class MessageImages:
         try:
             return f"[An image, known to the tools as {self._id(block)}]"
         except ImageError as error:
-            return f"[An image that cannot be used: {clean(str(error))}]"
+            return f"[An image that cannot be used: {told(str(error))}]"
 
     def _id(self, block: dict[str, Any]) -> str:
         held = str(block.get("base64") or block.get("url") or "")

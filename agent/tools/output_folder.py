@@ -31,9 +31,14 @@ class OutputFolder:
                 "without any folder, ending in .png, such as red-star.png"
             )
         path = self.folder / name
-        if path.is_symlink() or path.exists():
-            raise InputError(f"there is a file {name} already; choose another name")
-        return path
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            return path
+        except (OSError, ValueError) as error:  # a name with too many bytes
+            reason = getattr(error, "strerror", None) or "it is no name of a file"
+            raise InputError(f"{display_name(name)!r} cannot be written ({reason}); choose a shorter name") from error
+        raise InputError(f"there is a file {name} already; choose another name")
 
     def save(self, name: str, image: Image.Image) -> Path:
         """Write a new file and return its path. Raises `InputError` as `check` does, and if writing fails."""

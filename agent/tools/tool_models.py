@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from threading import RLock
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from ...encoders.base import Encoder
 from ...encoders.images import DEFAULT_LIMITS, ImageLimits
 from ...encoders.registry import ASK_ENCODERS, REDRAW_ENCODER, load_encoder
 from ..models.base import LanguageModel
-from ..models.registry import default_language_model, load_language_model
+from ..models.registry import default_language_model, is_server, load_language_model
+from ..models.server import ServerModel
 
 if TYPE_CHECKING:
     from ...encoders.redraw.redrawer import Redrawer
@@ -24,7 +26,8 @@ class ToolModels:
 
     What is redrawn is described by the first encoder; where none is given, by `REDRAW_ENCODER`.
 
-    Agents call tools in parallel threads, and models and caches are not thread-safe: hold `lock` for any use.
+    Agents call tools in parallel threads, and most models are not thread-safe: hold `lock` to get one, `answering()` to
+    use the language model, and `drawing` to draw; describers have a lock of their own.
     A wrong spec raises `InputError` at first use.
     """
 
@@ -36,7 +39,7 @@ class ToolModels:
         *,
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> None:
-        self.lock = RLock()
+        self.lock, self.drawing, self._answering = RLock(), RLock(), RLock()
         self._encoders, self._language_model, self._decoder = encoders, language_model, decoder
         self._limits = limits
 
@@ -50,6 +53,16 @@ class ToolModels:
         """Its spec; nothing is loaded for it."""
         given = self._language_model
         return default_language_model() if given is None else given if isinstance(given, str) else given.spec
+
+    @property
+    def answers_elsewhere(self) -> bool:
+        """Whether the language model is a server, which takes several requests at a time; nothing is loaded for it."""
+        given = self._language_model
+        return is_server(given) if isinstance(given, str) else isinstance(given, ServerModel)
+
+    def answering(self) -> AbstractContextManager[object]:
+        """Holds the language model, unless it is a server."""
+        return nullcontext() if self.answers_elsewhere else self._answering
 
     @property
     def has_own_decoder(self) -> bool:

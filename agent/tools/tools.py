@@ -26,7 +26,7 @@ class DescribeImage(ImageTool):
     args_schema: Any = DESCRIBE.arguments
 
     def _run(self, image: str) -> Result:
-        return as_message(run(self.calls.describe, image=image))
+        return as_message(run(self.calls, DESCRIBE, image=image))
 
 
 class AskImage(ImageTool):
@@ -37,7 +37,7 @@ class AskImage(ImageTool):
     args_schema: Any = ASK.arguments
 
     def _run(self, image: str, question: str, choices: list[str] | None = None) -> Result:
-        return as_message(run(self.calls.ask, image=image, question=question, choices=choices))
+        return as_message(run(self.calls, ASK, image=image, question=question, choices=choices))
 
 
 class ClassifyImage(ImageTool):
@@ -48,7 +48,7 @@ class ClassifyImage(ImageTool):
     args_schema: Any = CLASSIFY.arguments
 
     def _run(self, image: str, labels: list[str]) -> Result:
-        return as_message(run(self.calls.classify, image=image, labels=labels))
+        return as_message(run(self.calls, CLASSIFY, image=image, labels=labels))
 
 
 class UpsamplePrompt(TextlensTool):
@@ -59,7 +59,7 @@ class UpsamplePrompt(TextlensTool):
     args_schema: Any = UPSAMPLE.arguments
 
     def _run(self, prompt: str, seed: int = 0) -> Result:
-        return as_message(run(self.calls.upsample, prompt=prompt, seed=seed))
+        return as_message(run(self.calls, UPSAMPLE, prompt=prompt, seed=seed))
 
 
 class RecreateImage(ImageTool):
@@ -85,7 +85,7 @@ class RecreateImage(ImageTool):
         seed: int = 0,
     ) -> Result:
         arguments = {"image": image, "text": text, "file_name": file_name, "side_by_side": side_by_side, "seed": seed}
-        made = run(self.calls.recreate, **arguments)
+        made = run(self.calls, RECREATE, **arguments)
         assert made.picture is not None
         return made.text, {**made.evidence, "picture": _data_url(made.picture)}
 

@@ -13,11 +13,10 @@ from typing import Any
 from ...encoders.images import DEFAULT_LIMITS, ImageLimits
 from ..tools.image_access import ImageAccess
 from ..tools.image_store import ImageStore
-from ..tools.tool_calls import RecoverableError, ToolCalls, png
+from ..tools.tool_calls import RecoverableError, ToolCalls, ToolResult, png
+from ..tools.tool_inputs import ASK, CLASSIFY, DESCRIBE, MAX_CHOICES, MAX_TEXT, RECREATE, UPSAMPLE, ToolSpec
 from ..tools.tool_models import ToolModels
 
-MAX_TEXT = 2000  # characters of a question or prompt
-MAX_LABELS = 50
 KEPT_IMAGES = 32
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*|\s+|[^\w\s]")
@@ -32,7 +31,7 @@ class Sample:
 
 
 class WebActions:
-    """`run(action, arguments)` for the names in `ACTIONS`; `add` and `sample` take images. Not thread-safe.
+    """`run(action, arguments)` for the names in `ACTIONS`; `add` and `sample` take images; thread-safe.
 
     An image is known to those alone who were told its id, which cannot be guessed. The oldest of `KEPT_IMAGES` goes
     first; nothing is written to disk. drawing: settings of `ToolCalls`.
@@ -65,22 +64,22 @@ class WebActions:
 
     def describe(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The words of each encoder, side by side."""
-        return self._calls.describe(self._image(arguments)).evidence
+        return self._call(DESCRIBE, image=self._image(arguments)).evidence
 
     def ask(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """An answer, with the prompt that was sent and what came back."""
-        return self._calls.ask(self._image(arguments), _text(arguments, "question")).evidence
+        return self._call(ASK, image=self._image(arguments), question=_text(arguments, "question")).evidence
 
     def classify(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """One of the labels."""
         labels = [label.strip() for label in _text(arguments, "labels").split(",") if label.strip()]
-        if not 2 <= len(dict.fromkeys(labels)) <= MAX_LABELS:
-            raise RecoverableError(f"got {len(labels)} labels; expected 2 to {MAX_LABELS} with commas between them")
-        return self._calls.classify(self._image(arguments), list(dict.fromkeys(labels))).evidence
+        if not 2 <= len(dict.fromkeys(labels)) <= MAX_CHOICES:
+            raise RecoverableError(f"got {len(labels)} labels; expected 2 to {MAX_CHOICES} with commas between them")
+        return self._call(CLASSIFY, image=self._image(arguments), labels=list(dict.fromkeys(labels))).evidence
 
     def recreate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """A drawing of an image's words alone."""
-        made = self._calls.recreate(image=self._image(arguments))
+        made = self._call(RECREATE, image=self._image(arguments))
         if made.picture is None:
             raise RecoverableError("nothing was drawn")
         picture = base64.b64encode(png(made.picture)).decode()
@@ -88,8 +87,11 @@ class WebActions:
 
     def upsample(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """A detailed prompt, in parts that were kept and parts that were added."""
-        made = self._calls.upsample(_text(arguments, "prompt")).evidence
+        made = self._call(UPSAMPLE, prompt=_text(arguments, "prompt")).evidence
         return {**made, "parts": marked(made["original"], made["prompt"])}
+
+    def _call(self, tool: ToolSpec, **arguments: Any) -> ToolResult:
+        return self._calls.call(tool.name, arguments)
 
     def _image(self, arguments: Mapping[str, Any]) -> str:
         name = arguments.get("image")

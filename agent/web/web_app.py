@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...encoders.images import DEFAULT_LIMITS, ImageError, ImageLimits
 from ...errors import TextlensError
+from ...prompting.sanitize import told
 from ..call_queue import CallQueue
 from ..http_serving import HttpSettings, TokenRequired
 from ..tools.tool_calls import RecoverableError
@@ -118,7 +119,7 @@ class WebApp:
         try:
             return _answer(call.result())
         except (RecoverableError, ImageError) as error:
-            return _failed(str(error), 400)
+            return _failed(told(str(error)), 400)
         except TextlensError as error:
             _log.error("%s", error)
             return _failed("textlens is not set up for this; where it was started it says why", 500)

@@ -43,7 +43,7 @@ def serve_web(
 
     Raises `InputError` for an address in use.
     """
-    with serving_queue() as queue:
+    with serving_queue(models.answers_elsewhere) as queue:
         actions = WebActions(models, limits, samples, **drawing)
         serve_app(WebApp(actions, queue, about(models), limits).app(settings), settings, "/", announce)
 

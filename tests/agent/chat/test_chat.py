@@ -172,7 +172,7 @@ def test_over_http_the_answer_streams_with_our_key_alone(image, capsys, monkeypa
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (400, "answered 400: .*refused for Bearer \\*\\*\\*; does the server take tool calls"),
+        (400, "answered 400: .*refused for Bearer \\*\\*\\*.; does the server take tool calls"),
         (401, "answered 401: .*refused for Bearer \\*\\*\\*"),
         (b"<html>", "gave no answer, or it broke off"),
         (b"data: {nonsense}\n\n", "gave no answer, or it broke off"),

@@ -217,3 +217,25 @@ def test_a_completion_holds_what_was_sent(model):
 def test_weights_that_are_not_there_are_an_error(tmp_path):
     with pytest.raises(InputError, match="does not load as a language model"):
         InProcessModel.from_pretrained(tmp_path)
+
+
+def test_as_many_choices_as_the_tools_take_are_scored_in_one_pass(model):
+    passes, choices = [], [f" cat number {n}" for n in range(50)]
+    hook = model.model.register_forward_hook(lambda *_: passes.append(1))
+    (made,) = model.complete(["dog"], max_tokens=1, stop=["$"], choices=choices, **GREEDY)
+    hook.remove()
+    assert len(passes) == 2  # of the prompt, of the choices
+    assert made.text == max(choices, key=lambda choice: log_probability(model, "dog", choice))
+
+
+def test_tokens_that_the_served_tokenizer_alone_knows_are_taken_apart(llama_folder):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(llama_folder)
+    tokenizer.add_tokens(["/nothink", "%%END%%", "<tool_call>", "word", "$$"])
+    own = InProcessModel(InProcessModel.from_pretrained(llama_folder, device="cpu").model, tokenizer, spec="own")
+    assert set(own._own_tokens) == {"/nothink", "%%END%%"}
+    sent = own._as_sent("a word /nothink %%END%%/nothink")
+    assert sent == "a word / nothink % %END%%/ nothink"
+    assert not {tokenizer.convert_tokens_to_ids(token) for token in own._own_tokens} & set(own._encode(sent))
+    assert own._as_sent("a word $$") == "a word $$"
