@@ -32,7 +32,7 @@ _TOKENS = re.compile(
     rf"|(?P<separator>\bBREAK\b|\bAND\b|\||::[ \t]*(?:{_NUMBER})?)",
 )
 _ESCAPED = re.compile(r"\\[(\[{]([^\\\n]*)\\[)\]}]")
-_AND_WEIGHT = re.compile(rf"\s*:\s*{_NUMBER}(?=\s*(?:\bAND\b|$))")
+_AND_WEIGHT = re.compile(rf"\s*(?<!:):\s*{_NUMBER}(?=\s*(?:\bAND\b|$))")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from .sections import Section, hidden, sections
 _OPEN_ENDS = (",", ".", "!", "?", ";", ":", "|", "BREAK", "AND", "。", "，", "、")
 _SPOKEN = 6
 """Of a long "Negative prompt:", what a language model is told; the check reads all of it."""
-_AND_WEIGHT_AT_END = re.compile(r"\s*:\s*[-+]?(?:\d+\.?\d*|\.\d+)\s*$")
+_AND_WEIGHT_AT_END = re.compile(r"\s*(?<!:):\s*[-+]?(?:\d+\.?\d*|\.\d+)\s*$")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from textlens.prompting.prompt_syntax import parse_prompt
 from textlens.prompting.prompt_syntax.inline_marks import inline_marks
@@ -170,6 +170,7 @@ MADE = st.tuples(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map("
 
 @settings(max_examples=60, deadline=None)
 @given(MADE, st.sampled_from(REWRITES), st.sampled_from(["rewrite", "append"]))
+@example(("AND tree::2", ""), REWRITES[2], "append")  # the weight of Midjourney's part, none of AND
 def test_whatever_a_model_writes_the_syntax_stays(made: tuple[str, str], rewritten: str, mode: str) -> None:
     prompt = "".join(made)
     parsed = parse_prompt(prompt)
