@@ -11,7 +11,7 @@ import typer
 
 from ..errors import InputError
 from ..progress import progress_bar
-from .command_options import AsJson, Encoders, Images, Network, Recursive
+from .command_options import AsJson, Encoders, Images, Network, PrivateNetwork, Recursive, allowed_network
 from .printing import bytes_of_stdin, exit_for, expanded, labelled, print_csv, print_json, print_notes
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def describe(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels than this.")] = 64_000_000,
     allow_network: Network = False,
+    allow_private_network: PrivateNetwork = False,
     video: Annotated[
         bool, typer.Option("--video", help="Each argument is one video: an animated image, or a folder of frames.")
     ] = False,
@@ -72,7 +73,13 @@ def describe(
     rows = (
         describe_videos(names, encoders, limits=limits)
         if video
-        else describe_stream(names, encoders, batch_size=batch_size, limits=limits, allow_network=allow_network)
+        else describe_stream(
+            names,
+            encoders,
+            batch_size=batch_size,
+            limits=limits,
+            allow_network=allowed_network(allow_network, allow_private_network),
+        )
     )
     if files:
         rows = files.write_all(rows, paths, len(encoders))

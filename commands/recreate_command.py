@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from .command_options import AsJson, LanguageModelSpec, Network
+from .command_options import AsJson, LanguageModelSpec, Network, PrivateNetwork, allowed_network
 from .printing import print_json, print_notes
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def recreate(
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws another image.")] = 0,
     allow_network: Network = False,
+    allow_private_network: PrivateNetwork = False,
     as_json: AsJson = False,
 ) -> None:
     """Redraw an image from its words alone, and show image, words and redrawn image in one picture."""
@@ -53,7 +54,7 @@ def recreate(
     if llm and not upsample:
         raise InputError("--llm upsamples the words before they are drawn; expected --upsample beside it")
     check_output(out, source)
-    given = image_or_text(source, allow_network=allow_network)
+    given = image_or_text(source, allow_network=allowed_network(allow_network, allow_private_network))
     from ..encoders.redraw.redrawer import (  # takes seconds, so after what can go wrong at once
         DEFAULT_DECODER,
         Redrawer,
