@@ -23,7 +23,7 @@ from .command_options import (
     Seed,
     allowed_network,
 )
-from .printing import arguments, bytes_of_stdin, exit_for, expanded, print_json, print_notes
+from .printing import arguments, bytes_of_stdin, echo, exit_for, expanded, print_json, print_notes
 
 if TYPE_CHECKING:
     from ..agent.reader.answers import Answer
@@ -134,6 +134,6 @@ def _print_answer(answer: Answer, name: str, record: dict[str, Any], *, several:
     if as_json:
         print_json(record)
     elif answer.answer is None:
-        typer.echo(f"error: {name}: {answer.error}", err=True)
+        echo(f"error: {name}: {answer.error}", err=True)
     else:
-        typer.echo(f"{name}: {answer.answer}" if several else answer.answer)
+        echo(f"{name}: {answer.answer}" if several else answer.answer, keep="" if several else "\n")

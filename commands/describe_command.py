@@ -12,7 +12,7 @@ import typer
 from ..errors import InputError
 from ..progress import progress_bar
 from .command_options import AsJson, Encoders, Images, Network, PrivateNetwork, Recursive, allowed_network
-from .printing import bytes_of_stdin, exit_for, expanded, labelled, print_csv, print_json, print_notes
+from .printing import bytes_of_stdin, echo, exit_for, expanded, labelled, print_csv, print_json, print_notes
 
 if TYPE_CHECKING:
     from ..encoders.pipeline import Result
@@ -86,7 +86,7 @@ def describe(
     form = "json" if as_json else "csv" if as_csv else "files" if files else "lines"
     failed, total = _print_rows(rows, form, len(names), len(encoders))
     if files:
-        typer.echo(f"note: {files.written} files written to {files.folder}", err=True)
+        echo(f"note: {files.written} files written to {files.folder}", err=True)
     exit_for(failed, total)
 
 
@@ -107,10 +107,11 @@ def _print_rows(rows: Iterable[Result], form: str, num_images: int, num_encoders
             elif form == "csv":
                 print_csv([row.as_json()[name] for name in CSV_COLUMNS])
             elif row.error is not None:
-                typer.echo(f"error: {row.error}", err=True)
+                echo(f"error: {row.error}", err=True)
             elif row.description:
                 if form == "lines":
-                    typer.echo(labelled(row.image, row.encoder, row.description.text, num_images, num_encoders))
+                    line = labelled(row.image, row.encoder, row.description.text, num_images, num_encoders)
+                    echo(line, keep="\n" if num_images * num_encoders == 1 else "")
                 if row.description.note:
                     notes.append(labelled(row.image, row.encoder, row.description.note, num_images, num_encoders))
     print_notes(notes)
@@ -124,5 +125,5 @@ def _without_those_there(names: list[Any], paths: list[Path]) -> tuple[list[Any]
         return names, paths
     there = next(path for path in paths if os.path.exists(path))
     count = len(names) - len(new)
-    typer.echo(f"note: {count} of {len(names)} files kept, such as {there}; --overwrite describes them anew", err=True)
+    echo(f"note: {count} of {len(names)} files kept, such as {there}; --overwrite describes them anew", err=True)
     return [name for name, _ in new], [path for _, path in new]

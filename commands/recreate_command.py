@@ -9,7 +9,7 @@ import typer
 
 from ..errors import InputError
 from .command_options import AsJson, LanguageModelSpec, Network, PrivateNetwork, allowed_network
-from .printing import print_json, print_notes
+from .printing import echo, print_json, print_notes
 
 if TYPE_CHECKING:
     from ..prompting.rewrites import Upsampled
@@ -61,7 +61,7 @@ def recreate(
     )
 
     is_text = isinstance(given, str)
-    typer.echo(f"taken as {'a text' if is_text else 'an image'}: {display_name(source)}", err=True)
+    echo(f"taken as {'a text' if is_text else 'an image'}: {display_name(source)}", err=True)
     spec = None if is_text else encoder or REDRAW_ENCODER
     describer = load_encoder(spec) if spec else None
     redrawer = Redrawer.from_pretrained(decoder or DEFAULT_DECODER, variant=variant)
@@ -77,8 +77,9 @@ def recreate(
         print_json({**names, **words, "decoder": redrawer.name, "out": str(out), **settings})
     else:
         if upsampler:
-            typer.echo(f"words: {made.original}\nupsampled: {made.text}", err=True)
-        typer.echo(str(out))
+            echo(f"words: {made.original}", err=True)
+            echo(f"upsampled: {made.text}", err=True)
+        echo(str(out))
 
 
 class _Upsampler:

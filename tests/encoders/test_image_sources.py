@@ -176,6 +176,12 @@ def test_http_limits_and_failures(server: str) -> None:
         load_image("http://[bad/x.png", allow_network=True)
 
 
+def test_downloads_are_decoded_within_a_limit(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "body", b"P3 100 100 255\n" + b"#\n" * 400_000)
+    with pytest.raises(ImageError, match=r"longer than 0\.3 seconds"):
+        load_image(f"{server}/image", allow_network="private", limits=ImageLimits(decode_seconds=0.3))
+
+
 def test_a_password_goes_to_its_own_host_alone(server: str) -> None:
     host = server.removeprefix("http://")
     assert load_image(f"http://user:secret@{host}/closed", allow_network="private").size == (2, 1)
