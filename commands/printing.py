@@ -7,7 +7,7 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
@@ -48,7 +48,14 @@ def show_warnings_once() -> None:
     """Python warnings as one line each, and one for each place in a library: a damaged file may cause thousands."""
     shown: set[tuple[type[Warning], str, int]] = set()
 
-    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         place = (category, filename, lineno)
         if place not in shown:
             shown.add(place)

@@ -71,7 +71,12 @@ def load_image(
 
 def decoded(data: bytes, limits: ImageLimits, *, trusted: bool, reserve: Reserve | None = None) -> Image.Image:
     """The pixels of an image file, as `load_image`, but its errors do not name the image."""
-    return decode(data, limits, reserve) if trusted else decode_apart(data, limits, reserve)
+    if trusted:
+        return decode(data, limits, reserve)
+    image = decode_apart(data, limits)
+    if reserve:  # no helper process is held while this waits
+        reserve(image.width * image.height)
+    return image
 
 
 @contextmanager
@@ -99,7 +104,8 @@ def load_images(
 ) -> Iterator[LoadedImage]:
     """Load images in order, at most `ahead` of the consumer, in `workers` threads (by default the cores, at most 4).
 
-    in_flight: bytes of pixels that wait for the consumer, above which at most one image more is decoded.
+    in_flight: bytes of pixels that wait for the consumer, above which at most one image more is decoded, of untrusted
+    images one for each worker.
     A bad image becomes a `LoadedImage` with its error. The threads end when the iterator is exhausted or closed. Other
     arguments: see `load_image`.
     """
@@ -116,7 +122,7 @@ def load_images(
             return LoadedImage(display_name(source), None, str(error))
         return LoadedImage(display_name(source), image, None)
 
-    return budget.released(run_ahead(load, enumerate(sources), workers=workers, ahead=ahead))
+    return budget.released(run_ahead(load, enumerate(sources), workers=workers, ahead=ahead, at_end=budget.close))
 
 
 def batches(loading: Iterable[LoadedImage], size: int, in_flight: int = IN_FLIGHT) -> Iterator[list[LoadedImage]]:
@@ -174,9 +180,17 @@ def _is_shown(path: Path) -> bool:
 
 
 def run_ahead(
-    load: Callable[[Source], Loaded], sources: Iterable[Source], *, workers: int | None = None, ahead: int = 16
+    load: Callable[[Source], Loaded],
+    sources: Iterable[Source],
+    *,
+    workers: int | None = None,
+    ahead: int = 16,
+    at_end: Callable[[], object] | None = None,
 ) -> Generator[Loaded]:
-    """`load` of each source, in order, in threads; see `load_images`."""
+    """`load` of each source, in order, in threads; see `load_images`.
+
+    at_end: called before the threads are waited for, however the end came.
+    """
     pending: deque[Future[Loaded]] = deque()
     pool = ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1), thread_name_prefix="textlens-images")
     try:
@@ -187,4 +201,6 @@ def run_ahead(
         while pending:
             yield pending.popleft().result()
     finally:
+        if at_end:
+            at_end()
         pool.shutdown(cancel_futures=True)

@@ -26,7 +26,7 @@ from PIL import Image
 
 from ..signatures import formats
 from .limits import ImageError, ImageLimits, reason
-from .pixels import Reserve, decode
+from .pixels import decode
 
 MOST = 4  # helpers that work at once
 _START_SECONDS, _MAX_SECONDS = 120.0, 1e6
@@ -34,10 +34,10 @@ _REQUEST, _ANSWER = struct.Struct(">IQ"), struct.Struct(">I")
 _MAX_ANSWER = 2**16  # bytes of JSON
 
 
-def decode_apart(data: bytes, limits: ImageLimits, reserve: Reserve | None = None) -> Image.Image:
+def decode_apart(data: bytes, limits: ImageLimits) -> Image.Image:
     """As `pixels.decode`, in a helper process, for at most `limits.decode_seconds`. Raises `ImageError`."""
     with _helpers.borrowed() as helper:
-        return helper.decode(data, limits, reserve)
+        return helper.decode(data, limits)
 
 
 class _Helper:
@@ -62,7 +62,7 @@ class _Helper:
             self.end()
             raise
 
-    def decode(self, data: bytes, limits: ImageLimits, reserve: Reserve | None) -> Image.Image:
+    def decode(self, data: bytes, limits: ImageLimits) -> Image.Image:
         seconds = min(limits.decode_seconds, _MAX_SECONDS)
         too_long = (
             f"decoding it took longer than {seconds:g} seconds, the limit for images that come from elsewhere; "
@@ -75,15 +75,13 @@ class _Helper:
             self._to.flush()
             (length,) = _ANSWER.unpack(self._read(_ANSWER.size))
             answer = json.loads(self._read(min(length, _MAX_ANSWER)))
-            width, height = answer.get("size", (1, 1))
-            if not 0 < width * height <= limits.max_pixels:
+            width, height = answer.get("size", (0, 0))
+            if min(width, height) < 0 or width * height > limits.max_pixels:
                 raise EOFError
+            pixels = self._read(3 * width * height)
         if error := answer.get("error"):
             raise ImageError(str(error))
-        if reserve:
-            reserve(width * height)
-        with self._ended_after(seconds, too_long):
-            return Image.frombuffer("RGB", (width, height), self._read(3 * width * height), "raw", "RGB", 0, 1)
+        return Image.frombuffer("RGB", (width, height), pixels, "raw", "RGB", 0, 1)
 
     def _read(self, size: int) -> bytes:
         data = self._from.read(size)

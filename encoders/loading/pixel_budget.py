@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import CancelledError
+from contextlib import closing
 from threading import Condition
 from typing import TypeVar
 
@@ -40,15 +41,16 @@ class PixelBudget:
 
     def released(self, loading: Generator[Loaded]) -> Generator[Loaded]:
         """What `loading` yields, each image's room free once the consumer asks for the one after it."""
-        try:
+        with closing(loading):
             for one in loading:
                 yield one
                 with self._changed:
                     self._held.pop(self._next, None)
                     self._next += 1
                     self._changed.notify_all()
-        finally:
-            with self._changed:  # whoever waits ends, for `loading` waits for its threads
-                self._closed = True
-                self._changed.notify_all()
-            loading.close()
+
+    def close(self) -> None:
+        """Whoever waits for room, or asks for it from now on, gets `CancelledError`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_a_decoder_that_crashes_loses_its_image_alone() -> None:
     def decode_in_a_killed_helper() -> None:
         with _helpers.borrowed() as helper:
             helper._process.kill()
-            helper.decode(good, ImageLimits(), None)
+            helper.decode(good, ImageLimits())
 
     with pytest.raises(ImageError, match="crashed"):
         decode_in_a_killed_helper()
@@ -112,12 +113,14 @@ def test_helpers_end_with_their_parent_and_are_not_shared_by_forks(tmp_path: Pat
 @pytest.fixture
 def alive(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many decoded images there are."""
-    known: weakref.WeakSet[Image.Image] = weakref.WeakSet()
-    decode = loading.decode
+    known: set[int] = set()
+    decode, numbers = loading.decode, count()
 
     def kept(*arguments: object) -> Image.Image:
         image = decode(*arguments)  # type: ignore[arg-type]
-        known.add(image)
+        number = next(numbers)
+        known.add(number)
+        weakref.finalize(image, known.discard, number)
         return image
 
     monkeypatch.setattr(loading, "decode", kept)
@@ -153,6 +156,35 @@ def test_threads_that_wait_for_room_end_with_the_consumer(trusted: bool) -> None
     start = time.monotonic()
     results.close()  # type: ignore[attr-defined]
     assert time.monotonic() - start < 10
+
+
+def test_loaders_that_wait_hold_no_helpers() -> None:
+    """Two loaders whose images wait for room, and more workers than there are helpers."""
+    large = encode(Image.new("1", (1000, 500)))
+    loaders = [load_images([large] * 12, workers=8, in_flight=1, trusted=False) for _ in range(2)]
+    for pair in zip(*loaders, strict=True):
+        assert [one.error for one in pair] == [None, None]
+        assert load_image(large, trusted=False).size == (1000, 500)
+
+
+@pytest.mark.parametrize("broken", ["sources", "load"])
+def test_threads_that_wait_for_room_end_with_an_error(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    large = encode(Image.new("1", (1000, 500)))
+    decode, numbers = loading.decode, count()
+
+    def decoded(*arguments: object) -> Image.Image:
+        if broken == "load" and next(numbers) == 3:
+            raise RuntimeError("broken")
+        return decode(*arguments)  # type: ignore[arg-type]
+
+    def sources() -> Iterator[bytes]:
+        yield from [large] * 8
+        if broken == "sources":
+            raise RuntimeError("broken")
+
+    monkeypatch.setattr(loading, "decode", decoded)
+    with pytest.raises(RuntimeError, match="broken"):
+        list(load_images(sources(), workers=4, in_flight=1))
 
 
 def test_batches_end_by_number_and_by_pixels() -> None:
