@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .commands.option_names import OptionNamesCommand
+from .commands.printing import echo, show_warnings_once
 from .errors import TextlensError
 from .plugins import load, registered
 
@@ -63,10 +64,11 @@ def main() -> None:
     """The entry point: errors that are the caller's to mend are printed without a traceback and exit with 2."""
     if getattr(sys.stdout, "errors", None) == "strict":  # a file name may hold bytes that are not text
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    show_warnings_once()
     try:
         app()
     except TextlensError as error:
-        typer.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
         raise SystemExit(2) from None
     except BrokenPipeError:  # `textlens describe ... | head`
         sys.stderr.close()

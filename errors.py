@@ -1,5 +1,11 @@
 """Errors that are the caller's to mend. The command line prints them without a traceback and exits with 2."""
 
+from __future__ import annotations
+
+import unicodedata
+
+_JOINERS = "\u200c\u200d"  # part of words and emoji
+
 
 class TextlensError(Exception):
     """Base of every error that textlens raises on purpose: says what was got, what was expected, and the fix."""
@@ -26,3 +32,17 @@ def check_range(name: str, value: float, low: float, high: float | None = None) 
     """Raise `InputError` unless `low` <= `value` <= `high` (None: no upper limit)."""
     if not low <= value <= (value if high is None else high):
         raise InputError(f"{name} is {value}; expected {low} {'or more' if high is None else f'to {high}'}")
+
+
+def escaped(text: str, *, keep: str = "") -> str:
+    """The text with every sign that moves a cursor, starts a line, hides or reorders text as its escape, "\\x1b".
+
+    For names, errors and words on a terminal, where they could forge output. keep: signs that stay, such as "\\n".
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign in keep or _is_shown(sign) else ascii(sign)[1:-1] for sign in text)
+
+
+def _is_shown(sign: str) -> bool:
+    return sign in _JOINERS or unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Zl", "Zp")

@@ -10,9 +10,20 @@ import typer
 
 from ..errors import InputError
 from ..progress import paused, progress_bar
-from .command_options import AsJson, Chat, Encoders, Images, LanguageModelSpec, Network, NumFewshot, Recursive, Seed
-from .option_names import print_error
-from .printing import arguments, bytes_of_stdin, exit_for, expanded, print_json, print_notes
+from .command_options import (
+    AsJson,
+    Chat,
+    Encoders,
+    Images,
+    LanguageModelSpec,
+    Network,
+    NumFewshot,
+    PrivateNetwork,
+    Recursive,
+    Seed,
+    allowed_network,
+)
+from .printing import arguments, bytes_of_stdin, echo, exit_for, expanded, print_error, print_json, print_notes
 
 if TYPE_CHECKING:
     from ..agent.reader.answers import Answer
@@ -32,6 +43,7 @@ def ask(
     num_fewshot: NumFewshot = None,
     seed: Seed = 0,
     allow_network: Network = False,
+    allow_private_network: PrivateNetwork = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer questions about an image, by a language model that sees it as words only."""
@@ -44,7 +56,9 @@ def ask(
     asked, (source,) = arguments(questions), bytes_of_stdin([image])
     if not asked:
         raise InputError("no question was given; expected one as an argument, or on stdin with -")
-    reader = ImageReader.from_specs(encoder, llm, chat=chat, allow_network=allow_network)
+    reader = ImageReader.from_specs(
+        encoder, llm, chat=chat, allow_network=allowed_network(allow_network, allow_private_network)
+    )
     own = reader.described(demonstrations)
     batches = (reader.ask([source] * len(part), part, shots=own, seed=seed) for part in _parts(asked))
     _print_answers(batches, len(asked), lambda one: (one.question, one.as_json()), as_json)
@@ -64,6 +78,7 @@ def classify(
     ] = False,
     seed: Seed = 0,
     allow_network: Network = False,
+    allow_private_network: PrivateNetwork = False,
     as_json: AsJson = False,
 ) -> None:
     """Sort images into classes of your own, by a language model that sees them as words only."""
@@ -76,7 +91,9 @@ def classify(
         raise InputError(f"{num_fewshot} shots asked for, but no folder to draw them from; name one by --shots")
     demonstrations = folder_shots(shots, template.labels, num_fewshot, seed=seed) if shots else []
     sources = bytes_of_stdin(expanded(images, recursive))
-    reader = ImageReader.from_specs(encoder, llm, chat=chat, allow_network=allow_network)
+    reader = ImageReader.from_specs(
+        encoder, llm, chat=chat, allow_network=allowed_network(allow_network, allow_private_network)
+    )
     asked: dict[str, Any] = {
         "template": template,
         "shots": reader.described(demonstrations),
@@ -119,4 +136,4 @@ def _print_answer(answer: Answer, name: str, record: dict[str, Any], *, several:
     elif answer.answer is None:
         print_error(f"{name}: {answer.error}")
     else:
-        typer.echo(f"{name}: {answer.answer}" if several else answer.answer)
+        echo(f"{name}: {answer.answer}" if several else answer.answer, keep="" if several else "\n")

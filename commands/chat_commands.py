@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .command_options import Encoders
+from .command_options import Encoders, PrivateNetwork, allowed_network
 from .printing import exit_for
 
 
@@ -36,15 +36,21 @@ def chat(
     allow_network: Annotated[
         bool,
         typer.Option(
-            "--allow-network", help="Fetch the images that have http(s) addresses. The tools never fetch any."
+            "--allow-network",
+            help="Fetch the images that have http(s) addresses of public hosts. The tools never fetch any.",
         ),
     ] = False,
+    allow_private_network: PrivateNetwork = False,
 ) -> None:
     """Talk about images with a chat model that sees them through the tools alone. Ctrl-D or Ctrl-C ends it."""
     from ..agent.chat.chat import chat as converse
 
     settings: dict[str, Any] = {"encoders": encoder, "reader": reader, "decoder": decoder, "output_folder": out}
-    exit_for(*converse(images, llm, question or (), allow_network=allow_network, **settings))
+    exit_for(
+        *converse(
+            images, llm, question or (), allow_network=allowed_network(allow_network, allow_private_network), **settings
+        )
+    )
 
 
 def serve_llm(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ..encoders.image_sources import Network as AllowedNetwork
 
 Encoders = Annotated[
     list[str] | None,
@@ -39,8 +42,17 @@ NumFewshot = Annotated[
 Seed = Annotated[
     int, typer.Option(min=0, help="Another seed draws other shots, and other words where they are sampled.")
 ]
-Network = Annotated[bool, typer.Option("--allow-network", help="Fetch http(s) addresses.")]
+Network = Annotated[bool, typer.Option("--allow-network", help="Fetch http(s) addresses of public hosts.")]
+PrivateNetwork = Annotated[
+    bool,
+    typer.Option("--allow-private-network", help="Fetch http(s) addresses of this machine and private networks too."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout.")]
 
 
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="The pictures of subfolders too.")]
+
+
+def allowed_network(public: bool, private: bool) -> AllowedNetwork:
+    """What --allow-network and --allow-private-network say, as `load_image` takes it."""
+    return "private" if private else public

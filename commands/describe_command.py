@@ -11,9 +11,19 @@ import typer
 
 from ..errors import InputError
 from ..progress import progress_bar
-from .command_options import AsJson, Encoders, Images, Network, Recursive
-from .option_names import print_error
-from .printing import bytes_of_stdin, error_in_options, exit_for, expanded, labelled, print_csv, print_json, print_notes
+from .command_options import AsJson, Encoders, Images, Network, PrivateNetwork, Recursive, allowed_network
+from .printing import (
+    bytes_of_stdin,
+    echo,
+    error_in_options,
+    exit_for,
+    expanded,
+    labelled,
+    print_csv,
+    print_error,
+    print_json,
+    print_notes,
+)
 
 if TYPE_CHECKING:
     from ..encoders.pipeline import Result
@@ -42,6 +52,7 @@ def describe(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels than this.")] = 64_000_000,
     allow_network: Network = False,
+    allow_private_network: PrivateNetwork = False,
     video: Annotated[
         bool, typer.Option("--video", help="Each argument is one video: an animated image, or a folder of frames.")
     ] = False,
@@ -73,14 +84,20 @@ def describe(
     rows = (
         describe_videos(names, encoders, limits=limits)
         if video
-        else describe_stream(names, encoders, batch_size=batch_size, limits=limits, allow_network=allow_network)
+        else describe_stream(
+            names,
+            encoders,
+            batch_size=batch_size,
+            limits=limits,
+            allow_network=allowed_network(allow_network, allow_private_network),
+        )
     )
     if files:
         rows = files.write_all(rows, paths, len(encoders))
     form = "json" if as_json else "csv" if as_csv else "files" if files else "lines"
     failed, total = _print_rows(rows, form, len(names), len(encoders))
     if files:
-        typer.echo(f"note: {files.written} files written to {files.folder}", err=True)
+        echo(f"note: {files.written} files written to {files.folder}", err=True)
     exit_for(failed, total)
 
 
@@ -105,7 +122,8 @@ def _print_rows(rows: Iterable[Result], form: str, num_images: int, num_encoders
                 print_error(row.error)
             elif row.description:
                 if form == "lines":
-                    typer.echo(labelled(row.image, row.encoder, row.description.text, num_images, num_encoders))
+                    line = labelled(row.image, row.encoder, row.description.text, num_images, num_encoders)
+                    echo(line, keep="\n" if num_images * num_encoders == 1 else "")
                 if row.description.note:
                     notes.append(labelled(row.image, row.encoder, row.description.note, num_images, num_encoders))
     print_notes(notes)
@@ -119,5 +137,5 @@ def _without_those_there(names: list[Any], paths: list[Path]) -> tuple[list[Any]
         return names, paths
     there = next(path for path in paths if os.path.exists(path))
     count = len(names) - len(new)
-    typer.echo(f"note: {count} of {len(names)} files kept, such as {there}; --overwrite describes them anew", err=True)
+    echo(f"note: {count} of {len(names)} files kept, such as {there}; --overwrite describes them anew", err=True)
     return [name for name, _ in new], [path for _, path in new]

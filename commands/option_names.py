@@ -59,8 +59,3 @@ def in_options(message: str, command: TyperCommand | None = None) -> str:
 
 def _longest(names: list[str]) -> str:
     return max(names, key=len)
-
-
-def print_error(message: object) -> None:
-    """One line on stderr, in the words of the command that runs."""
-    typer.echo(f"error: {in_options(str(message))}", err=True)

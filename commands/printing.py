@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
-from ..errors import InputError
+from ..errors import InputError, escaped
 from .option_names import in_options
 
 
@@ -32,13 +33,46 @@ def print_csv(row: Sequence[str | None]) -> None:
 
 def print_notes(notes: list[str | None]) -> None:
     for note in dict.fromkeys(note for note in notes if note):
-        typer.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
+
+
+def echo(text: str, *, err: bool = False, keep: str = "") -> None:
+    """Print a line of names, errors or words: whatever control characters are in it, it stays one (`errors.escaped`).
+
+    keep: "\\n" for text that has lines of its own, and no name before it.
+    """
+    typer.echo(escaped(text, keep=keep), err=err)
+
+
+def print_error(message: object) -> None:
+    """One line on stderr, in the words of the command that runs."""
+    echo(f"error: {in_options(str(message))}", err=True)
 
 
 def labelled(image: str, encoder: str, text: str, num_images: int, num_encoders: int) -> str:
     """The text alone where it can only mean one thing, else with the names of image and encoder in front."""
     label = [image] * (num_images > 1) + [f"[{encoder}]"] * (num_encoders > 1)
     return f"{' '.join(label)}: {text}" if label else text
+
+
+def show_warnings_once() -> None:
+    """Python warnings as one line each, and one for each place in a library: a damaged file may cause thousands."""
+    shown: set[tuple[type[Warning], str, int]] = set()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        place = (category, filename, lineno)
+        if place not in shown:
+            shown.add(place)
+            echo(f"warning: {message}", err=True)
+
+    warnings.showwarning = show
 
 
 def exit_for(failed: int, total: int) -> None:
@@ -51,7 +85,7 @@ def expanded(images: list[str], recursive: bool) -> list[str]:
     from ..encoders.images import expand_images, folders_inside
 
     for folder in [] if recursive else folders_inside(images):
-        typer.echo(f"note: the pictures in {folder} are left out; --recursive takes them", err=True)
+        echo(f"note: the pictures in {folder} are left out; --recursive takes them", err=True)
     return expand_images(images, recursive=recursive)
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from .command_options import AsJson, LanguageModelSpec
-from .printing import print_json, print_notes
+from .command_options import AsJson, LanguageModelSpec, Network, PrivateNetwork, allowed_network
+from .printing import echo, print_json, print_notes
 
 if TYPE_CHECKING:
     from ..prompting.rewrites import Upsampled
@@ -43,9 +43,8 @@ def recreate(
     guidance: Annotated[float, typer.Option(min=1, help="Guidance scale; 1 is none.")] = 3.0,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws another image.")] = 0,
-    allow_network: Annotated[
-        bool, typer.Option("--allow-network", help="Fetch the image of an http(s) address.")
-    ] = False,
+    allow_network: Network = False,
+    allow_private_network: PrivateNetwork = False,
     as_json: AsJson = False,
 ) -> None:
     """Redraw an image from its words alone, and show image, words and redrawn image in one picture."""
@@ -57,14 +56,14 @@ def recreate(
     if llm and not upsample:
         raise InputError("--llm upsamples the words before they are drawn; expected --upsample beside it")
     check_output(out, source)
-    given = image_or_text(source, allow_network=allow_network)
+    given = image_or_text(source, allow_network=allowed_network(allow_network, allow_private_network))
     from ..encoders.redraw.redrawer import (  # takes seconds, so after what can go wrong at once
         DEFAULT_DECODER,
         Redrawer,
     )
 
     is_text = isinstance(given, str)
-    typer.echo(f"taken as {'a text' if is_text else 'an image'}: {display_name(source)}", err=True)
+    echo(f"taken as {'a text' if is_text else 'an image'}: {display_name(source)}", err=True)
     spec = None if is_text else encoder or REDRAW_ENCODER
     describer = load_encoder(spec) if spec else None
     redrawer = Redrawer.from_pretrained(decoder or DEFAULT_DECODER, variant=variant)
@@ -80,8 +79,9 @@ def recreate(
         print_json({**names, **words, "decoder": redrawer.name, "out": str(out), **settings})
     else:
         if upsampler:
-            typer.echo(f"words: {made.original}\nupsampled: {made.text}", err=True)
-        typer.echo(str(out))
+            echo(f"words: {made.original}", err=True)
+            echo(f"upsampled: {made.text}", err=True)
+        echo(str(out))
 
 
 class _Upsampler:

@@ -9,8 +9,7 @@ import typer
 from ..errors import InputError
 from ..progress import paused, progress_bar
 from .command_options import AsJson, Chat, LanguageModelSpec
-from .option_names import print_error
-from .printing import arguments, exit_for, print_json, print_notes
+from .printing import arguments, echo, exit_for, print_error, print_json, print_notes
 
 if TYPE_CHECKING:
     from ..agent.reader.answers import Upsampling
@@ -75,9 +74,9 @@ def _print_upsampling(one: Upsampling, as_json: bool, form: str) -> None:
         print_json(one.as_json())
         return
     made = one.upsampled
-    typer.echo(made.prompt)
+    echo(made.prompt)
     if form == "a1111" and made.negative:
-        typer.echo(f"Negative prompt: {made.negative}")
+        echo(f"Negative prompt: {made.negative}")
     print_notes([f"{made.original}: {FLAGS[flag]}" for flag in made.flags])
     print_notes([f"{made.original}: {form} has nothing for {', '.join(made.dropped)}"] if made.dropped else [])
     if made.error:

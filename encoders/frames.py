@@ -6,7 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from .images import DEFAULT_LIMITS, ImageError, ImageLimits, expand_images, load_image, open_image
+from .image_sources import DEFAULT_LIMITS, ImageError, ImageLimits, read_source
+from .images import decoded, expand_images, load_image, named_errors
+from .loading.pixels import open_image
 
 
 def load_frames(path: str | Path, *, max_frames: int = 32, limits: ImageLimits = DEFAULT_LIMITS) -> list[Image.Image]:
@@ -20,9 +22,11 @@ def load_frames(path: str | Path, *, max_frames: int = 32, limits: ImageLimits =
         if not names:
             raise ImageError(f"{path} holds no image files; expected the frames of a video")
         return [load_image(names[i], limits=limits) for i in _spread(len(names), max_frames)]
-    first = load_image(path, limits=limits)  # checks size, format and limits
+    with named_errors(path):
+        data = read_source(path, limits, False)
+        first = decoded(data, limits, trusted=True)  # checks size, format and limits
     try:
-        with open_image(path.read_bytes()) as animation:
+        with open_image(data) as animation:
             count = getattr(animation, "n_frames", 1)
             if count == 1:
                 return [first]

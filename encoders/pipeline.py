@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from PIL import Image
@@ -13,7 +12,8 @@ from PIL import Image
 from ..errors import InputError, check_range
 from .base import Description, Encoder
 from .frames import load_frames
-from .images import DEFAULT_LIMITS, ImageError, ImageLimits, ImageSource, LoadedImage, load_images
+from .image_sources import DEFAULT_LIMITS, ImageError, ImageLimits, ImageSource, Network
+from .images import LoadedImage, batches, load_images
 
 
 class EncoderError(InputError):
@@ -46,12 +46,13 @@ def describe_stream(
     *,
     batch_size: int = 32,
     limits: ImageLimits | None = None,
-    allow_network: bool = False,
+    allow_network: Network = False,
     workers: int | None = None,
 ) -> Iterator[Result]:
     """Describe each image with each encoder (spec -> encoder), in order: image by image, encoder by encoder.
 
-    `sources` may be endless: one batch is read ahead, in `workers` threads. An image that cannot be read or described
+    `sources` may be endless: one batch is read ahead, in `workers` threads. Batches of large images are smaller: one
+    ends, and reading ahead waits, where the pixels reach `IN_FLIGHT` bytes. An image that cannot be read or described
     yields a result with its error per encoder. Other arguments: see `load_image`.
     Raises `EncoderError`, while iterating, if an encoder fails alike for all images of the first batch (two or more).
     """
@@ -87,7 +88,7 @@ def _describe_batches(
     loading: Iterator[LoadedImage], encoders: Mapping[str, Encoder], batch_size: int
 ) -> Iterator[Result]:
     is_first = True
-    while batch := list(islice(loading, batch_size)):
+    for batch in batches(loading, batch_size):
         columns = []
         for spec, encoder in encoders.items():
             described = _describe_readable([one for one in batch if one.image is not None], spec, encoder)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from .loading.opened_files import open_regular
+
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM")  # Pillow's names of all that is ever opened
 
 # First bytes of common files that are not read, so that the error can name them.
@@ -73,9 +75,9 @@ def is_picture(path: Path) -> bool:
     if path.suffix:
         return has_image_suffix(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(_START)
-    except OSError:
+    except (OSError, ValueError):
         return False
     Image.init()
     accepts = [accept for name in formats() if (accept := Image.OPEN[name][1]) is not None]

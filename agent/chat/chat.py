@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...encoders.images import display_name, expand_images
+from ...encoders.image_sources import Network, display_name
+from ...encoders.images import expand_images
 from ...errors import InputError
 from ...prompting.sanitize import quote_untrusted
 from ..models.chat_specs import CHAT
@@ -38,7 +39,7 @@ def chat(
     reader: str | None = None,
     decoder: str | None = None,
     output_folder: Path | None = None,
-    allow_network: bool = False,
+    allow_network: Network = False,
 ) -> tuple[int, int]:
     """Answer `questions`, or those typed on stdin until its end or Ctrl-C. Returns (failed, total).
 

@@ -40,6 +40,9 @@ def mcp(
     allow_network: Annotated[
         bool, typer.Option("--allow-network", help="Fetch the http(s) addresses of --image. Tools never fetch any.")
     ] = False,
+    allow_private_network: Annotated[
+        bool, typer.Option("--allow-private-network", help="Those of this machine and private networks too.")
+    ] = False,
     http: Annotated[bool, typer.Option("--http", help="Streamable HTTP instead of stdin and stdout.")] = False,
     host: Annotated[
         str | None, typer.Option(help=f"Address to serve on, with --http; another than {HOST} needs a token.")
@@ -81,7 +84,7 @@ def mcp(
     address = HttpSettings(host or HOST, PORT if port is None else port, secret, allow_host or ()) if http else None
     limits = ImageLimits(max_pixels=max_pixels)
     store = ImageStore(limits=limits)
-    titles = stored(store, image or (), allow_network=allow_network)
+    titles = stored(store, image or (), allow_network="private" if allow_private_network else allow_network)
     access = ImageAccess(folders or (), store, data_urls=data_urls, limits=limits)
     models = ToolModels(encoder, llm, decoder, limits=limits)
     calls = ToolCalls(models, access, OutputFolder(out) if out else None, guidance, steps)

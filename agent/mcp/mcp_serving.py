@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from ...encoders.images import display_name, expand_images
+from ...encoders.image_sources import Network, display_name
+from ...encoders.images import expand_images
 from ...prompting.sanitize import clean
 from ..call_queue import serving_queue
 from ..http_serving import HttpSettings
@@ -35,7 +36,7 @@ def serve_mcp(
             serve_http(server, http, announce)
 
 
-def stored(store: ImageStore, images: Sequence[str], *, allow_network: bool = False) -> dict[str, str]:
+def stored(store: ImageStore, images: Sequence[str], *, allow_network: Network = False) -> dict[str, str]:
     """Adds images by the names of the command line. Returns id -> file name. Raises `ImageError` for a bad one."""
     names = expand_images(images)
     ids = [store.add(name, allow_network=allow_network) for name in names]

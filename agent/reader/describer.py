@@ -6,13 +6,13 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from threading import Lock
 
 from PIL import Image
 
 from ...encoders.base import Description, Encoder
-from ...encoders.images import ImageLimits, ImageSource, LoadedImage, load_images
+from ...encoders.image_sources import ImageLimits, ImageSource, Network
+from ...encoders.images import LoadedImage, batches, load_images
 from ...encoders.pipeline import describe_batch
 from ...errors import InputError
 from ...prompting.templates import Context, context_label
@@ -45,7 +45,7 @@ class Describer:
         batch_size: int = 32,
         cache_size: int = 4096,  # images; the least recently used is evicted
         limits: ImageLimits | None = None,
-        allow_network: bool = False,
+        allow_network: Network = False,
     ) -> None:
         if not encoders:
             raise InputError("no encoder was given; name at least one, such as 'coca'")
@@ -70,7 +70,7 @@ class Describer:
     def _describe(self, images: Sequence[ImageSource]) -> list[Described]:
         loading = load_images(images, limits=self._limits, allow_network=self._allow_network, ahead=self.batch_size)
         described: list[Described] = []
-        while batch := list(islice(loading, self.batch_size)):
+        for batch in batches(loading, self.batch_size):
             described += self._describe_batch(batch)
         return described
 

@@ -2,6 +2,7 @@
 
 Its names are untrusted: they may come from any text it has read. A name opens an image of the store, a file whose
 resolved path is below an allowed folder, or a data URL, and nothing else. Nothing is fetched from the network.
+Images are opened through no link and decoded as untrusted ones.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from PIL import Image
 
-from ...encoders.images import DEFAULT_LIMITS, ImageError, ImageLimits, display_name, expand_images, load_image
+from ...encoders.image_sources import DEFAULT_LIMITS, ImageError, ImageLimits, display_name
+from ...encoders.images import decoded, expand_images, load_image, named_errors
+from ...encoders.loading.opened_files import read_below
 from ...errors import InputError
 from ...prompting.sanitize import clean
 from .image_store import ImageStore
@@ -69,13 +72,10 @@ class ImageAccess:
         if reference[:5].lower() == "data:":
             if not self.data_urls:
                 raise ImageError(f"{display_name(reference)}: data URLs are refused; {self._expected()}")
-            return load_image(reference, limits=self.limits)
-        path = self._path(reference)
-        try:
-            return load_image(path, limits=self.limits)  # a Path is never read as a URL
-        except ImageError as error:
-            reason = str(error).removeprefix(f"{display_name(path)}: ")
-            raise ImageError(f"{display_name(reference)}: {reason}") from error
+            return load_image(reference, limits=self.limits, trusted=False)
+        root, path = self._path(reference)
+        with named_errors(reference):
+            return decoded(read_below(root, path, self.limits), self.limits, trusted=False)
 
     def names(self) -> list[str]:
         """Names that can be opened: the ids, and the images directly in the roots."""
@@ -94,8 +94,8 @@ class ImageAccess:
             return False
         return True
 
-    def _path(self, reference: str) -> Path:
-        """The resolved path of an existing file below a root."""
+    def _path(self, reference: str) -> tuple[Path, Path]:
+        """A root, and the resolved path of an existing file below it."""
         self._check_relative(reference)
         for root in self.roots:
             try:
@@ -106,7 +106,7 @@ class ImageAccess:
             if not path.is_relative_to(root):  # checked first: does not reveal whether the file exists
                 raise self._refused(reference, "leads out of the allowed folders")
             if exists:
-                return path
+                return root, path
         raise self._refused(reference, "there is no such image")
 
     def _check_relative(self, reference: str) -> None:

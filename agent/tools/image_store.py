@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 from threading import Lock
 
 from PIL import Image
 
-from ...encoders.images import DEFAULT_LIMITS, ImageLimits, ImageSource, load_image
+from ...encoders.image_sources import DEFAULT_LIMITS, ImageLimits, ImageSource, Network, read_source
+from ...encoders.images import decoded, load_image, named_errors
+from ...encoders.loading.pixels import copied
 from ...errors import InputError
 
 
 class ImageStore:
-    """id -> RGB image; thread-safe.
+    """id -> RGB image; thread-safe. Images may come from anybody: they are decoded as untrusted ones.
 
     prefix: of generated ids, "image-1", "image-2", … capacity: images kept, the oldest dropped first; None keeps all.
     """
@@ -27,13 +28,18 @@ class ImageStore:
         self._images: OrderedDict[str, bytes | Image.Image] = OrderedDict()
         self._made, self._lock = 0, Lock()
 
-    def add(self, source: ImageSource, id: str | None = None, *, allow_network: bool = False) -> str:
+    def add(self, source: ImageSource, id: str | None = None, *, allow_network: Network = False) -> str:
         """Add an image and return its id. For trusted callers: any path is read. Arguments: `load_image`.
 
         Raises `ImageError` if it is not an image, `InputError` if the id is taken.
         """
-        image = load_image(source, limits=self._limits, allow_network=allow_network)
-        kept = _encoded(source) or image
+        kept: bytes | Image.Image
+        with named_errors(source):
+            if isinstance(source, Image.Image):
+                kept = copied(source, self._limits)
+            else:  # the bytes of the file, about a tenth of its pixels' size
+                kept = read_source(source, self._limits, allow_network)
+                decoded(kept, self._limits, trusted=False)
         with self._lock:
             if id in self._images:
                 raise InputError(f"there is an image {id!r} already; take another id, or remove that one first")
@@ -47,7 +53,7 @@ class ImageStore:
         """The image of an id; None if there is none."""
         with self._lock:
             kept = self._images.get(id)
-        return None if kept is None else load_image(kept, limits=self._limits)
+        return None if kept is None else load_image(kept, limits=self._limits, trusted=False)
 
     def remove(self, id: str) -> None:
         """Remove an image, if it is there."""
@@ -65,11 +71,3 @@ class ImageStore:
             self._made += 1
             if (name := f"{self._prefix}-{self._made}") not in self._images:
                 return name
-
-
-def _encoded(source: ImageSource) -> bytes | None:
-    """The bytes of an image file, about a tenth of its pixels' size; None if it is not a file."""
-    if isinstance(source, bytes):
-        return source
-    path = Path(source) if isinstance(source, str | Path) else None
-    return path.read_bytes() if path is not None and path.is_file() else None

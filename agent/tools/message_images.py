@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 
-from ...encoders.image_sources import read_source, url_scheme
+from ...encoders.image_sources import Network, read_source, url_scheme
 from ...encoders.images import ImageError, display_name
 from ...prompting.sanitize import told
 from .image_access import ImageAccess
@@ -31,7 +31,7 @@ class MessageImages:
     allow_network: whether images at http(s) addresses are fetched. max_images: kept, the oldest dropped first.
     """
 
-    def __init__(self, access: ImageAccess, *, allow_network: bool = False, max_images: int = 256) -> None:
+    def __init__(self, access: ImageAccess, *, allow_network: Network = False, max_images: int = 256) -> None:
         self._access, self._allow_network, self._max_images = access, allow_network, max_images
         self._ids: OrderedDict[str, str] = OrderedDict()  # digest of what a block holds -> id
         self._lock = Lock()

@@ -10,7 +10,7 @@ from langchain_core.tools import BaseTool, BaseToolkit
 from pydantic import ConfigDict, SkipValidation
 
 from ...encoders.base import Encoder
-from ...encoders.images import DEFAULT_LIMITS, ImageLimits, ImageSource
+from ...encoders.image_sources import DEFAULT_LIMITS, ImageLimits, ImageSource, Network
 from ...encoders.registry import check_encoder
 from ..models.base import LanguageModel
 from ..models.registry import check_language_model
@@ -89,10 +89,10 @@ class TextlensToolkit(BaseToolkit):
             toolkit.access.store.add(image, id, allow_network=read.allow_network)
         return toolkit
 
-    def image_middleware(self, *, allow_network: bool = False) -> AgentMiddleware[Any, Any]:
+    def image_middleware(self, *, allow_network: Network = False) -> AgentMiddleware[Any, Any]:
         """Middleware for `create_agent`, for images in messages: the chat model sees their ids, which the tools open.
 
-        allow_network: fetch those at http(s) addresses.
+        allow_network: fetch those at http(s) addresses of public hosts; "private": of private networks too.
         """
         return image_middleware(MessageImages(self.access, allow_network=allow_network))
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ...encoders.images import DEFAULT_LIMITS
+from ...encoders.image_sources import DEFAULT_LIMITS, Network
 from ...errors import InputError
 
 
@@ -26,7 +26,7 @@ class ToolkitSettings(BaseModel):
     decoder: str | None = None
     data_urls: bool = True
     max_pixels: int = Field(default=DEFAULT_LIMITS.max_pixels, gt=0)
-    allow_network: bool = False  # for `images` alone; tools never fetch
+    allow_network: Network = False  # for `images` alone; tools never fetch
 
     @classmethod
     def read(cls, given: Mapping[str, Any] | str | Path) -> ToolkitSettings:

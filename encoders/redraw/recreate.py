@@ -12,7 +12,7 @@ from PIL import Image
 
 from ...errors import InputError
 from ..base import Encoder
-from ..image_sources import url_scheme
+from ..image_sources import Network, url_scheme
 from ..images import expand_images, load_image
 from ..signatures import has_image_suffix
 from .comparison import comparison
@@ -59,7 +59,7 @@ def recreate(
     return Recreation(image, drawn_text, drawn, text if rewrite else None)
 
 
-def image_or_text(argument: str, *, allow_network: bool = False) -> Image.Image | str:
+def image_or_text(argument: str, *, allow_network: Network = False) -> Image.Image | str:
     """The image that `argument` names (a file, a glob of one file, a data URL, http(s) if allowed), else the text.
 
     Raises `InputError` for unreadable or several images, for a folder, and for a missing file with an image suffix.

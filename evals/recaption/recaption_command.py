@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...errors import escaped
+
 if TYPE_CHECKING:
     from ...train.recaption.recaption import Recaptioned
 
@@ -72,9 +74,9 @@ def recaption(
     made = run(settings, engine)
     page = write_sheet(out, made.parts, made.tally, number=sheet, seed=seed) if sheet else None
     for note in made.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(escaped(f"note: {note}"), err=True)
     for problem in made.problems:
-        typer.echo(f"error: {problem}", err=True)
+        typer.echo(escaped(f"error: {problem}"), err=True)
     typer.echo(json.dumps({**_numbers(made), "sheet": page and str(page)}))
     if made.problems:
         raise typer.Exit(1 if made.captioned else 2)

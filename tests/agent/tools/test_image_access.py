@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import faulthandler
+import io
 import os
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +18,7 @@ from PIL import Image
 from textlens.agent.tools.image_access import ImageAccess
 from textlens.agent.tools.image_store import ImageStore
 from textlens.encoders.images import ImageError, ImageLimits
+from textlens.encoders.loading.opened_files import read_below
 from textlens.errors import InputError
 
 RED, GREEN, SECRET = (255, 0, 0), (0, 255, 0), (1, 2, 3)
@@ -189,6 +194,68 @@ def test_what_is_no_image_file_is_refused_without_waiting(place, access):
         access.open("notes.txt")
     assert "swordfish" not in str(error.value)
     assert str(place) not in str(error.value)
+
+
+@pytest.mark.skipif(os.open not in os.supports_dir_fd, reason="no opens by descriptor here")
+@pytest.mark.parametrize("seconds", [2, pytest.param(30, marks=pytest.mark.soak)])
+def test_what_is_swapped_between_check_and_open_is_not_read(place, access, seconds):
+    """A file that is by turns an image, a link to a secret and a pipe; a folder that is by turns a link."""
+    root, spare = place / "photos", place / "spare"
+    spare.mkdir()
+    picture(place / "photos-private" / "green cat.png", SECRET)
+    ended = threading.Event()
+
+    def swap() -> None:
+        while not ended.is_set():
+            for make in (
+                lambda new: picture(new, RED),
+                lambda new: new.symlink_to(place / "secret.png"),
+                lambda new: picture(new, RED),
+                os.mkfifo,
+            ):
+                make(spare / "new.png")
+                os.replace(spare / "new.png", root / "red.png")
+            os.rename(root / "trip", spare / "trip")
+            (root / "trip").symlink_to(place / "photos-private")
+            (root / "trip").unlink()
+            os.rename(spare / "trip", root / "trip")
+
+    thread = threading.Thread(target=swap, daemon=True)
+    thread.start()
+    seen: Counter[object] = Counter()
+    faulthandler.dump_traceback_later(seconds + 120, exit=True)  # a pipe that is waited for
+    try:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for name, small in (("red.png", RED), ("trip/green cat.png", GREEN)):
+                try:
+                    _, path = access._path(name)
+                    data = read_below(access.roots[0], path, access.limits)
+                    colour = Image.open(io.BytesIO(data)).convert("RGB").getpixel((0, 0))
+                    seen["right" if colour == small else "secret"] += 1
+                except ImageError:
+                    seen["refused"] += 1
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        ended.set()
+        thread.join()
+    print(dict(seen))
+    assert seen["secret"] == 0
+    assert seen["right"] > 0
+    assert seen["refused"] > 0
+
+
+def test_images_of_agents_are_decoded_within_a_limit(place):
+    slow = b"P3 100 100 255\n" + b"#\n" * 400_000
+    (place / "photos" / "slow.ppm").write_bytes(slow)
+    limits = ImageLimits(decode_seconds=0.3)
+    access = ImageAccess([place / "photos"], limits=limits, store=ImageStore(limits=limits))
+    for reference in ("slow.ppm", f"data:;base64,{base64.b64encode(slow).decode()}"):
+        with pytest.raises(ImageError, match=r"longer than 0\.3 seconds"):
+            access.open(reference)
+    for source in (slow, place / "photos" / "slow.ppm"):
+        with pytest.raises(ImageError, match=r"longer than 0\.3 seconds"):
+            access.store.add(source)
 
 
 def test_several_roots_are_searched_in_order(place):
