@@ -1,0 +1,1 @@
+"""Loading checkpoints that strangers made: nothing that they claim is believed before it is checked."""
