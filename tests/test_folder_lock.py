@@ -17,7 +17,13 @@ from textlens.errors import InputError
 from textlens.folder_lock import LOCK_NAME, one_writer
 from textlens.scenes.scene_files import write_scenes
 
-HOLD = "import sys, time\nfrom textlens.folder_lock import one_writer\nwith one_writer(sys.argv[1]): print(flush=True); time.sleep(60)"
+HOLD = """
+import sys, time
+from textlens.folder_lock import one_writer
+with one_writer(sys.argv[1]):
+    print(flush=True)
+    time.sleep(60)
+"""
 
 
 @contextmanager
