@@ -36,7 +36,7 @@ def read_text(path: Path, limit: int = MAX_TEXT) -> str:
                 raise InputError(f"{path} cannot be read (it is {_kind(mode)}); expected a file")
             if size > limit:
                 raise InputError(f"{path} has {size:,} bytes; expected {limit:,} at most")
-            return file.read(limit).decode("utf-8")
+            return file.read(size).decode("utf-8")  # of that size: `read` makes room for all it is told
     except UnicodeDecodeError as error:
         raise InputError(f"{path} cannot be read ({error}); expected UTF-8 text") from error
     except (OSError, ValueError) as error:

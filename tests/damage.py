@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 DEEP = "[" * 100_000
@@ -75,7 +76,8 @@ def damage_tensors(path: Path, rng: random.Random) -> str:
         "flat": lambda: one.flatten(),
     }
     kind = rng.choice([*changes, "extra", "metadata"])
-    metadata: dict[str, str] = {"format": "pt"}
+    with safe_open(path, framework="pt") as file:
+        metadata: dict[str, str] = file.metadata() or {}
     if kind in changes:
         tensors[name] = changes[kind]()
     elif kind == "extra":

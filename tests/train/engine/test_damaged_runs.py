@@ -1,4 +1,4 @@
-"""A damaged run is refused by name when it is to go on: its checkpoints, metrics, and the record that it starts from."""
+"""A damaged run is refused by name when it is to go on: its checkpoints, its metrics, the record of its start."""
 
 from __future__ import annotations
 
