@@ -30,12 +30,13 @@ def loading(where: str | Path, kind: str) -> Iterator[None]:
 
 
 def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raise `InputError` for NaN in the weights of a model, or infinity in what is trained: it would write nonsense.
+    """Raise `InputError` for NaN or infinity in the weights of a model: it would write fluent nonsense.
 
-    Buffers may hold infinity, as attention masks do.
+    Where the model itself holds infinity before it is filled, as attention masks do, it may stand.
     """
-    trained = {name for name, _ in model.named_parameters()}
-    bad = [name for name, tensor in tensors.items() if not is_finite(tensor, infinite=name not in trained)]
+    own = model.state_dict()
+    odd = [name for name, tensor in tensors.items() if not is_finite(tensor)]
+    bad = [name for name in odd if name not in own or is_finite(own[name]) or not is_finite(tensors[name], True)]
     if bad:
         raise InputError(
             f"{where}: {len(bad)} of {len(tensors)} tensors hold NaN or infinity, such as {bad[0]}; the training that "

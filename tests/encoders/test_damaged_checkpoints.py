@@ -102,7 +102,7 @@ ABSURD = [
             (("text_cfg", "vocab_size"), 10**9),
             (("text_cfg", "context_length"), 10**6),
             (("multimodal_cfg", "layers"), 100_000),
-            (("multimodal_cfg", "vocab_size"), 10**30),
+            (("multimodal_cfg", "width"), 10**30),
             (("embed_dim",), 10**9),
         )
     ),

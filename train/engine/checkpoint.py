@@ -231,11 +231,17 @@ def load_optimizer_tensors(
     optimizer.load_state_dict({"state": indexed, "param_groups": groups})
 
 
+# What AdamW, Muon, and Adafactor (of vectors, of matrices) keep of a parameter.
+_KEPT = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"}, {"step", "variance"}, {"step", "row_var", "col_var"})
+_LIKE_THE_PARAMETER = {"exp_avg", "exp_avg_sq", "momentum_buffer", "variance"}
+
+
 def _check_moments(name: str, values: Mapping[str, Tensor], parameter: nn.Parameter) -> None:
-    """Raise `InputError` for state of another shape than its parameter, which would stop the next step."""
-    for key, tensor in values.items():
-        if tensor.ndim and tensor.shape != parameter.shape and tensor.numel() == parameter.numel():
-            raise InputError(
-                f"The checkpoint's optimizer has {key} of {name} as {tuple(tensor.shape)}, expected "
-                f"{tuple(parameter.shape)}. Resume with the recipe and the settings that wrote it."
-            )
+    """Raise `InputError` for state that the optimizer's next step could not use."""
+    wrong = [key for key in _LIKE_THE_PARAMETER & values.keys() if values[key].shape != parameter.shape]
+    if values.keys() not in _KEPT or wrong or any(not tensor.is_floating_point() for tensor in values.values()):
+        found = ", ".join(f"{key} {tuple(tensor.shape)}" for key, tensor in sorted(values.items()))
+        raise InputError(
+            f"The checkpoint's optimizer has {found} of {name}, whose shape is {tuple(parameter.shape)}. "
+            "Resume with the recipe and the settings that wrote it; else remove the checkpoint."
+        )
