@@ -102,6 +102,9 @@ def _check_state(state: Any) -> None:
     kinds = {"step": int, "elapsed": int | float, "config": dict, "skipped": list}
     if not isinstance(state, dict):
         raise InputError(f"state.json holds {type(state).__name__}, expected an object")
+    skipped = state.get("skipped")
+    if isinstance(skipped, list) and not all(isinstance(one, str) for one in skipped):
+        raise InputError("state.json has skipped items that are no text")
     for name, kind in kinds.items():
         value = state.get(name, [] if name == "skipped" else 0.0 if name == "elapsed" else {} if kind is dict else None)
         if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int | float) and value < 0):

@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
+from ...encoders.loading.guard import loading
 from ...errors import InputError, TextlensError
 from ...folder_lock import is_lock, one_writer
 from ...progress import progress_bar
@@ -144,7 +145,8 @@ def _start(recipe: Recipe, config: LoopConfig, out: Path, accelerator: Accelerat
     run = _Run(recipe, config, out, accelerator, model, parameters, optimizer, ema)
     found = checkpoints(out)
     if found:
-        _restore(run, load_checkpoint(found[-1]))
+        with loading(found[-1], "a checkpoint"):
+            _restore(run, load_checkpoint(found[-1]))
     if accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out)
