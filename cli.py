@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -66,10 +69,33 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     show_warnings_once()
     try:
-        app()
+        try:
+            app()
+        finally:  # here, where an error can still be told
+            sys.stdout.flush()
     except TextlensError as error:
-        echo(f"error: {error}", err=True)
-        raise SystemExit(2) from None
+        _end(f"error: {error}")
     except BrokenPipeError:  # `textlens describe ... | head`
         sys.stderr.close()
         raise SystemExit(1) from None
+    except OSError as error:
+        _end(f"error: {_told(error)}")
+
+
+def _told(error: OSError) -> str:
+    """What the system refused, on one line: a full disk, a folder that may not be written, a file that has gone."""
+    what = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    place = f" ({error.filename})" if error.filename is not None else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"{what}{place}" + ("; make room, or write elsewhere" if full else "")
+
+
+def _end(message: str) -> NoReturn:
+    """Print an error and exit with 2. What stdout could not take is dropped, or Python would try again."""
+    with suppress(OSError):
+        echo(message, err=True)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(2) from None

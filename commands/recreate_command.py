@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
+from ..output_files import replacing
 from .command_options import AsJson, LanguageModelSpec, Network, PrivateNetwork, allowed_network
 from .printing import echo, print_json, print_notes
 
@@ -48,6 +49,8 @@ def recreate(
     as_json: AsJson = False,
 ) -> None:
     """Redraw an image from its words alone, and show image, words and redrawn image in one picture."""
+    from PIL import Image
+
     from ..encoders.images import display_name
     from ..encoders.redraw.recreate import check_output, image_or_text
     from ..encoders.redraw.recreate import recreate as redraw
@@ -72,7 +75,8 @@ def recreate(
     upsampler = _Upsampler(llm or (None if decoder else "tiny"), seed) if upsample else None
     denied = upsampler.negatives(given) if upsampler and isinstance(given, str) else ""
     made = redraw(given, redrawer, describer, rewrite=upsampler, negative=denied, **settings)
-    made.picture.save(out)
+    with replacing(out) as part:
+        made.picture.save(part, Image.registered_extensions()[out.suffix.lower()])
     if as_json:
         names = {"image": None if is_text else display_name(source), "encoder": spec}
         words = {"text": made.text} | ({"upsampled": upsampler.as_json()} if upsampler else {})

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from ..errors import InputError
+from ..folder_lock import one_writer
 from .image_sources import ImageSource, reason, url_scheme
 from .pipeline import Result
 from .saved_models import write_text
@@ -55,15 +56,17 @@ class DescriptionFiles:
     def write_all(self, rows: Iterable[Result], paths: Iterable[Path], num_encoders: int) -> Iterator[Result]:
         """The rows of `describe_stream`, each image's once its file is written.
 
-        An image without words gets no file; of one whose file cannot be written, the error is in its rows.
+        An image without words gets no file; of one whose file cannot be written, the error is in its rows. Raises
+        `InputError` where another process writes into the folder.
         """
         rows = iter(rows)
-        for path in paths:
-            results = list(islice(rows, num_encoders))
-            if any(result.description for result in results):
-                error = self._write(path, results)
-                results = [replace(one, error=error) if error and not one.error else one for one in results]
-            yield from results
+        with one_writer(self.folder):
+            for path in paths:
+                results = list(islice(rows, num_encoders))
+                if any(result.description for result in results):
+                    error = self._write(path, results)
+                    results = [replace(one, error=error) if error and not one.error else one for one in results]
+                yield from results
 
     def _write(self, path: Path, results: Sequence[Result]) -> str | None:
         """Write the results of one image, whole or not at all. The error, if that cannot be done."""

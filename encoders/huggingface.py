@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import InputError, check_range
 from .base import Description
 from .hf_prompts import DEFAULT_PROMPT, asked_of, prompt_text
+from .loading.size_limit import folder_shapes, no_larger_than
 from .saved_models import shortened, without_bars
 
 
@@ -63,7 +64,7 @@ class HuggingFaceCaptioner:
 
         _check_not_pickled(Path(source))
         try:
-            with without_bars(source, logging):
+            with without_bars(source, logging), no_larger_than(folder_shapes(source), source, packed=True):
                 loaded: Any = AutoModelForImageTextToText.from_pretrained(
                     source, dtype=dtype, use_safetensors=True, output_loading_info=True
                 )

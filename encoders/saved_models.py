@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..input_files import check_regular, read_json_file
+from ..output_files import replacing, write_text
+from .loading.guard import check_weights
 
 CONFIG_NAME = "config.json"
 FILES = ("*.json", "*.safetensors", "*.txt")  # all that is fetched or pushed; none can hold code
@@ -77,18 +81,32 @@ def read_config(config_class: type[Config], folder: Path, kind: str, name: str =
     wrong += [f"{name} is missing" for name in needed if name not in saved]
     if wrong:
         raise InputError(f"{path} is no config of {kind}: {', '.join(wrong)}; its fields are {', '.join(known)}")
+    return typed(config_class, saved, f"{path} is no config of {kind}")
+
+
+def typed(config_class: type[Config], values: Mapping[str, Any], complaint: str) -> Config:
+    """A dataclass of what JSON holds, fields checked by their types. Raises `InputError` that names the wrong keys."""
     try:
-        return config_class(**saved)
-    except TypeError as error:
-        raise InputError(f"{path} has a value of the wrong type for {kind} ({error})") from error
+        return TypeAdapter(config_class).validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        raise InputError(
+            f"{complaint}: {'; '.join(_wrong(one) for one in error.errors(include_url=False)[:5])}"
+        ) from None
+
+
+def _wrong(error: Any) -> str:
+    if error["type"] == "value_error":  # raised by a check of ours, whose message is whole
+        return str(error["ctx"]["error"])
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{'.'.join(map(str, error['loc']))} is {shortened(repr(error['input']), 80)}; {message}"
 
 
 def read_json(path: Path, kind: str) -> dict[str, Any]:
     """The JSON object in a config file. Raises `InputError` for anything else."""
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); expected a folder saved by {kind}") from error
+        saved = read_json_file(path)
+    except InputError as error:
+        raise InputError(f"{error}; expected a folder saved by {kind}") from error
     if not isinstance(saved, dict):
         raise InputError(f"{path} holds {type(saved).__name__}; expected an object, the config of {kind}")
     return saved
@@ -102,14 +120,8 @@ def save_weights(
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in tensors.items()
     }
-    with _replacing(path) as part:
+    with replacing(path) as part:
         save_file(stored, part, metadata=metadata or {"format": "pt"})
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write UTF-8 text, atomically."""
-    with _replacing(path) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def relative_name(name: str, folder: Path) -> str:
@@ -118,15 +130,6 @@ def relative_name(name: str, folder: Path) -> str:
         return name
     relative = os.path.relpath(Path(name).resolve(), folder.resolve())
     return relative if relative.startswith(".") else f"./{relative}"
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file that becomes `path` once it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}")
-    yield part
-    os.replace(part, path)
 
 
 def load_weights(
@@ -141,6 +144,7 @@ def load_weights(
 
     elsewhere: parts of the model whose weights are there already, and not in the file.
     """
+    check_regular(path)
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -155,6 +159,7 @@ def fill_strictly(model: nn.Module, tensors: Mapping[str, Tensor], complaint: st
     tied: names of tied weights, which may be missing.
     """
     own = model.state_dict()
+    check_weights(model, tensors, complaint.partition(" does not fit")[0])
     try:
         model.load_state_dict({**{name: own[name] for name in tied}, **tensors}, strict=True)
     except RuntimeError as error:
@@ -178,7 +183,7 @@ def without_bars(source: str | Path, *logs: Any) -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def shortened(error: Exception, limit: int = 600) -> str:
+def shortened(error: Exception | str, limit: int = 600) -> str:
     """The error's message on one line."""
     message = " ".join(str(error).split())
     return message if len(message) <= limit else message[:limit] + " ..."
@@ -189,15 +194,38 @@ def load_pickled(path: Path, *, read: str, expected: str) -> Any:
 
     Raises `InputError` for a pickle of anything but tensors and plain values, and for a file that cannot be read.
     """
+    check_regular(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        _check_stored(loaded, path)
+        return loaded
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} is refused: a pickle can hold code, and only {read} are read; expected {expected} "
             f"({first_line(error)})"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # damaged archives and pickles raise almost anything
         raise InputError(f"{path} cannot be read, missing or damaged ({first_line(error)})") from error
+
+
+def _check_stored(loaded: Any, path: Path) -> None:
+    """Raise `InputError` for tensors that are larger than what the file stores of them: a pickle may stretch one number
+    to any shape."""
+    left = [loaded]
+    while left:
+        one = left.pop()
+        if isinstance(one, Mapping):
+            left += one.values()
+        elif isinstance(one, list | tuple):
+            left += one
+        elif isinstance(one, Tensor):
+            plain = one.layout == torch.strided and one.device.type == "cpu"
+            if not plain or one.numel() * one.element_size() > one.untyped_storage().nbytes():
+                raise InputError(
+                    f"{path} holds a tensor of shape {tuple(one.shape)} without its numbers; save it again"
+                )
 
 
 def first_line(error: Exception) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..folder_lock import one_writer
+from ..output_files import replacing
 from .captions import STYLES, captions
 from .questions import questions
 from .rendering import render
@@ -46,17 +48,16 @@ def write_scenes(
     check_split(split)
     if number < 1 or size < 1:
         raise InputError(f"{number} scenes of {size} px were asked for: expected at least 1 of at least 1 px")
-    out.mkdir(parents=True, exist_ok=True)
     digits = max(5, len(str(number - 1)))
     with ExitStack() as files:
-        lines, asked, columns = (
-            files.enter_context((out / f"{name}.jsonl").open("w", encoding="utf-8"))
-            for name in ("scenes", "questions", "metadata")
-        )
+        files.enter_context(one_writer(out))
+        parts = [files.enter_context(replacing(out / f"{name}.jsonl")) for name in ("scenes", "questions", "metadata")]
+        lines, asked, columns = (files.enter_context(part.open("w", encoding="utf-8")) for part in parts)
         for index in range(number):
             scene = scene_at(index, split, seed)
             row = record(scene, f"{index:0{digits}d}.png", split, seed, index)
-            Image.fromarray(render(scene, size)).save(out / row["image"])
+            with replacing(out / row["image"]) as part:
+                Image.fromarray(render(scene, size)).save(part, "PNG")
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
             columns.write(json.dumps({"file_name": row["image"], **row["captions"]}, ensure_ascii=False) + "\n")
             for turn, question in enumerate(row["questions"]):

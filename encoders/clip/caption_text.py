@@ -30,7 +30,7 @@ class CaptionText:
         """Read the files of a transformers tokenizer. Raises `InputError` where they are missing or damaged."""
         try:
             return cls(HFTokenizer(str(folder), context_length=context_length), name=str(folder))
-        except (OSError, ValueError, TypeError) as error:
+        except Exception as error:  # tokenizers raise plain exceptions, too
             raise InputError(f"no tokenizer could be loaded from {folder}: {shortened(error)}") from error
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:

@@ -23,6 +23,8 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from ...errors import InputError
+from ..loading.guard import loading
+from ..loading.size_limit import folder_shapes, no_larger_than, tensor_shapes
 from ..saved_models import CONFIG_NAME, checkpoint_folder, load_weights
 from .caption_text import CaptionText, unpadded
 from .frozen_trunk import remember_features
@@ -43,6 +45,7 @@ from .timm_tokens import TimmTokens
 # "Resize the shorter side to 224" would enlarge a strip of 1 x 64,000,000 pixels 224 times each way. Only its middle
 # survives the centre crop, so strips are cropped to this aspect ratio first.
 MAX_ASPECT = 32
+UNSEEN_PART = 200_000_000  # weights at most of a part that is on the hub alone
 HUB = "hf-hub:"  # open_clip's mark of models on the Hugging Face hub
 
 
@@ -85,19 +88,28 @@ class Clip(CaptionText):
             checkpoint_folder(str(spec).removeprefix(HUB), "open_clip model") if on_hub else Path(spec).expanduser()
         )
         if folder.exists() or isinstance(spec, Path):
-            config = read_config(folder)
-            model = build_model(config["model_cfg"], config.get("preprocess_cfg"), folder)
-            parts = check_part_names(config.get("weights_from", {}), folder / CLIP_CONFIG_NAME)
-            parts = {name: str((folder / one).resolve()) if one[:1] == "." else one for name, one in parts.items()}
-            others = [_take_part(model, *part, folder, device) for part in parts.items()]
-            load_weights(model, folder / WEIGHTS_NAME, elsewhere=tuple(parts), config_name=CLIP_CONFIG_NAME)
-            tokenizer = load_tokenizer(f"local-dir:{folder}")
-            clip = cls(model.to(device, dtype), tokenizer, config["model_cfg"], name=str(spec), weights_from=parts)
-            clip._others = others
-            return clip
+            with loading(folder, "open_clip model"):
+                return cls._from_folder(folder, str(spec), device, dtype)
         model, model_cfg = published_model(str(spec))
         tokenizer = load_tokenizer(str(spec).split("/", 1)[0])
         return cls(model.to(device, dtype), tokenizer, model_cfg, name=str(spec))
+
+    @classmethod
+    def _from_folder(cls, folder: Path, name: str, device: str | torch.device, dtype: torch.dtype) -> Clip:
+        config = read_config(folder)
+        parts = check_part_names(config.get("weights_from", {}), folder / CLIP_CONFIG_NAME)
+        parts = {place: str((folder / one).resolve()) if one[:1] == "." else one for place, one in parts.items()}
+        shapes = tensor_shapes(folder / WEIGHTS_NAME)
+        for one in parts.values():
+            shapes |= folder_shapes(transformers_source(one)) or {one: (UNSEEN_PART,)}
+        with no_larger_than(shapes, folder / CLIP_CONFIG_NAME):
+            model = build_model(config["model_cfg"], config.get("preprocess_cfg"), folder)
+        others = [_take_part(model, *part, folder, device) for part in parts.items()]
+        load_weights(model, folder / WEIGHTS_NAME, elsewhere=tuple(parts), config_name=CLIP_CONFIG_NAME)
+        tokenizer = load_tokenizer(f"local-dir:{folder}")
+        clip = cls(model.to(device, dtype), tokenizer, config["model_cfg"], name=name, weights_from=parts)
+        clip._others = others
+        return clip
 
     @classmethod
     def from_config(

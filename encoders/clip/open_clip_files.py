@@ -69,8 +69,10 @@ def build_model(
         custom_text = cfg.pop("custom_text", False) or has_hf_text
         model_class = (CoCa if "multimodal_cfg" in cfg else CustomTextCLIP) if custom_text else CLIP
         model = model_class(**cfg)
-    except (KeyError, TypeError, AssertionError, RuntimeError, OSError) as error:
-        raise InputError(f"open_clip cannot build a model from this model_cfg: {error!r}") from error
+    except InputError:
+        raise
+    except Exception as error:  # open_clip, timm and transformers raise almost anything for settings that do not fit
+        raise InputError(f"open_clip cannot build a model from this model_cfg: {shortened(repr(error))}") from error
     if isinstance(model, CoCa):
         # open_clip never calls its own init for this one, and leaves uninitialised memory (NaN at times).
         projection = model.text_decoder.text_projection
@@ -131,7 +133,10 @@ def published_name(spec: str) -> tuple[str, str]:
 def embed_dim_of(spec: str) -> int | None:
     """D of "model/tag" or of a folder, without loading weights; None where only the network knows it."""
     if Path(spec).is_dir():
-        return int(read_config(Path(spec))["model_cfg"]["embed_dim"])
+        wide = read_config(Path(spec))["model_cfg"].get("embed_dim")
+        if not isinstance(wide, int):
+            raise InputError(f"{spec}/{CLIP_CONFIG_NAME}: model_cfg.embed_dim is {wide!r}; expected a number")
+        return wide
     if spec.startswith("hf-hub:"):
         return None
     return int(named_config(published_name(spec)[0])["embed_dim"])
@@ -151,7 +156,7 @@ def load_tokenizer(source: str) -> Any:
     """open_clip's tokenizer of a model name, or of "local-dir:FOLDER" (never from the network)."""
     try:
         return open_clip.get_tokenizer(source)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # tokenizers raise plain exceptions, too
         raise InputError(f"no tokenizer could be loaded for {source!r}: {shortened(error)}") from error
 
 

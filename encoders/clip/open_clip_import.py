@@ -8,6 +8,9 @@ import open_clip
 from torch import Tensor
 
 from ...errors import InputError
+from ...folder_lock import one_writer
+from ..loading.guard import loading
+from ..loading.size_limit import no_larger_than
 from ..saved_models import fill_strictly, load_pickled, read_json
 from .clip import Clip
 from .open_clip_files import named_config
@@ -24,14 +27,16 @@ def import_open_clip(file: str | Path, out: str | Path, *, model: str) -> Clip:
     """
     tensors = _state_dict(Path(file))  # first: building a large model takes a while
     config = read_json(Path(model), "open_clip") if Path(model).is_file() else named_config(model)
-    clip = Clip.from_config(config.get("model_cfg", config), name=model)
+    with loading(model, "an open_clip model"), no_larger_than({name: t.shape for name, t in tensors.items()}, file):
+        clip = Clip.from_config(config.get("model_cfg", config), name=model)
     text = getattr(clip.model, "text", None)
     if text is not None and "positional_embedding" in tensors:  # saved before open_clip had text towers of their own
         tensors = open_clip.model.convert_to_custom_text_state_dict(tensors)
     fill_strictly(
         clip.model, tensors, f"{file} does not fit the model {model}; give the --model that it was trained as"
     )
-    clip.save_pretrained(out)
+    with one_writer(out):
+        clip.save_pretrained(out)
     return clip
 
 

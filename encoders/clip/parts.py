@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import InputError
+from ..loading.size_limit import folder_shapes, no_larger_than
 from ..saved_models import shortened, without_bars
 from .frozen_trunk import bf16_is_fast
 
@@ -87,7 +88,7 @@ def load_transformer(name: str) -> nn.Module:
     source, level = transformers_source(name), transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # it reports the pooling layer's weights as unexpected
     try:
-        with without_bars(source, transformers_logging):
+        with without_bars(source, transformers_logging), no_larger_than(folder_shapes(source), source, packed=True):
             model = AutoModel.from_pretrained(source, add_pooling_layer=False)
     except (OSError, ValueError, TypeError) as error:
         package = PACKAGES.get(name)

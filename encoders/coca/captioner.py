@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from ...errors import InputError, check_range
 from ..base import Description
 from ..clip.clip import Clip
 from ..decoding import Hypothesis, Search, search
+from ..loading.guard import loading
 from ..saved_models import read_config
 from .coca_decoder import CachedCoca, check_cacheable
 
@@ -73,9 +75,10 @@ class CocaCaptioner:
         """Load any CoCa that `Clip.from_pretrained` reads. A folder may hold `SETTINGS_NAME`, a `CaptionerSettings`."""
         folder = Path(checkpoint)
         settings = CaptionerSettings()
-        if (folder / SETTINGS_NAME).is_file():
+        if os.path.lexists(folder / SETTINGS_NAME):
             settings = read_config(CaptionerSettings, folder, "CoCa captioner", SETTINGS_NAME)
-        return cls(Clip.from_pretrained(checkpoint, device=device), spec=spec, **asdict(settings))
+        with loading(checkpoint, "CoCa"):
+            return cls(Clip.from_pretrained(checkpoint, device=device), spec=spec, **asdict(settings))
 
     def describe(self, images: Sequence[Image]) -> list[Description]:
         """Caption RGB images of any size, in order."""

@@ -22,6 +22,7 @@ from ..clip.caption_text import CaptionText
 from ..clip.clip import load_clip
 from ..clip.space import CaptionSpace, clip_spec, space_name, space_of
 from ..decoding import Hypothesis
+from ..loading.guard import loading
 from ..saved_models import checkpoint_folder
 from .decap_checkpoint import KIND, DecapConfig, Strategy, load_decoder, save_decoder
 from .decap_decoder import DecapDecoder
@@ -185,9 +186,10 @@ class Decap:
         clip: by default loaded as the config names it. spec: the `encoder` of descriptions.
         """
         folder = checkpoint_folder(source, KIND)
-        config, decoder = load_decoder(folder)
-        memory = SupportMemory.load(folder).to(device) if (folder / EMBEDDINGS_NAME).exists() else None
-        space = clip or load_clip(config.clip, folder, KIND, device)
-        own = folder / TOKENIZER
-        text = CaptionText.from_folder(own, config.max_tokens) if own.is_dir() else None
-        return cls(config, space, decoder.to(device), memory, text, spec=spec)
+        with loading(folder, KIND):
+            config, decoder = load_decoder(folder)
+            memory = SupportMemory.load(folder).to(device) if (folder / EMBEDDINGS_NAME).exists() else None
+            space = clip or load_clip(config.clip, folder, KIND, device)
+            own = folder / TOKENIZER
+            text = CaptionText.from_folder(own, config.max_tokens) if own.is_dir() else None
+            return cls(config, space, decoder.to(device), memory, text, spec=spec)

@@ -12,12 +12,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...errors import InputError
+from ...input_files import check_regular, read_text
 from ..clip.space import CaptionSpace, space_name
 from ..saved_models import save_weights, write_text
 from .projection import Neighbours, ProjectionResult, nearest, project
 
 EMBEDDINGS_NAME = "memory.safetensors"
 TEXTS_NAME = "memory.txt"
+CHECKED = 8  # captions that are embedded again, to see whether the memory fits a CLIP
+UNIT = 0.02  # by how much the length of an embedding may be off, in fp16
+MAX_TEXTS = 16 << 30  # bytes of captions
 SAME_TEXT = 0.98  # cosine of one text's embeddings in two precisions; with other weights it is far below
 
 
@@ -46,7 +50,7 @@ class SupportMemory:
         return self.embeddings.shape[1]
 
     def check_clip(self, clip: CaptionSpace) -> None:
-        """Raise `InputError` unless `clip` has the memory's D and name, and embeds its first caption alike, as far as
+        """Raise `InputError` unless `clip` has the memory's D and name, and embeds some captions alike, as far as
         its text tower is here."""
         name = space_name(clip)
         if (clip.embed_dim, name) != (self.embed_dim, self.clip):
@@ -56,11 +60,14 @@ class SupportMemory:
             )
         if not getattr(clip, "can_embed_texts", True):
             return
-        again = clip.embed_texts(self.texts[:1])[0].float().cpu()
-        if torch.dot(again, self.embeddings[0].float().cpu()) < SAME_TEXT:
+        rows = sorted({place * (len(self) - 1) // (CHECKED - 1) for place in range(CHECKED)})  # first and last, too
+        again = clip.embed_texts([self.texts[row] for row in rows]).float().cpu()
+        alike = (again * self.embeddings[rows].float().cpu()).sum(-1)
+        if not bool((alike >= SAME_TEXT).all()):
+            other = rows[int(alike.argmin())] + 1
             raise InputError(
-                f"the support memory was built with other weights of CLIP {name!r}: its first caption now has another "
-                "embedding; build the memory again"
+                f"the support memory was built with other weights of CLIP {name!r}, or its lines have moved: caption "
+                f"{other} now has another embedding; build the memory again"
             )
 
     def project(
@@ -91,21 +98,39 @@ class SupportMemory:
     def load(cls, folder: str | Path) -> SupportMemory:
         """Read what `save` wrote. Raises `InputError` if files are missing, damaged or do not match."""
         folder = Path(folder)
+        check_regular(folder / EMBEDDINGS_NAME)
         try:
             with safe_open(folder / EMBEDDINGS_NAME, framework="pt") as file:
                 about = json.loads((file.metadata() or {})["textlens"])
                 embeddings = file.get_tensor("embeddings")
-            texts = (folder / TEXTS_NAME).read_text(encoding="utf-8").split("\n")[:-1]
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            number, clip = about["entries"], about["clip"]
+            texts = read_text(folder / TEXTS_NAME, MAX_TEXTS).split("\n")[:-1]
+        except (OSError, KeyError, ValueError, TypeError, RecursionError, SafetensorError) as error:
             raise InputError(
                 f"no support memory can be read from {folder} ({error}); expected {EMBEDDINGS_NAME} and {TEXTS_NAME} "
                 "as textlens writes them"
             ) from error
-        if not len(texts) == len(embeddings) == about["entries"]:
+        if embeddings.ndim != 2 or not embeddings.is_floating_point() or not isinstance(clip, str):
+            raise InputError(f"the memory in {folder} is not one that textlens wrote; build it again")
+        if not len(texts) == len(embeddings) == number:
             raise InputError(
                 f"the memory in {folder} has {len(embeddings)} embeddings for {len(texts)} texts; build it again"
             )
-        return cls(embeddings, texts, about["clip"])
+        _check_rows(embeddings, folder / EMBEDDINGS_NAME)
+        return cls(embeddings, texts, clip)
+
+
+def _check_rows(embeddings: Tensor, path: Path) -> None:
+    """Raise `InputError` unless every row is finite and of unit length."""
+    for start in range(0, len(embeddings), 65536):
+        lengths = torch.linalg.vector_norm(embeddings[start : start + 65536], dim=1, dtype=torch.float32)
+        wrong = ~((lengths - 1).abs() < UNIT)  # NaN among them
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0])
+            raise InputError(
+                f"{path}: the embedding of caption {start + row + 1} has length {float(lengths[row]):.3g}; expected 1. "
+                "Build the memory again"
+            )
 
 
 def one_line(text: str) -> str:

@@ -15,8 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import InputError
+from ...folder_lock import one_writer
+from ...input_files import check_regular
 from ...progress import progress_bar
 from ..clip.space import CaptionSpace, TextSpace, space_name
+from ..loading.guard import is_finite
 from ..saved_models import save_weights
 from .memory import EMBEDDINGS_NAME, SupportMemory, clean_captions
 
@@ -41,6 +44,11 @@ def build_memory(
     captions, folder = clean_captions(texts), Path(folder)
     if not cut_long:
         _check_lengths(captions, clip)
+    with one_writer(folder):
+        return _built(captions, clip, folder, batch_size, shard_size)
+
+
+def _built(captions: list[str], clip: CaptionSpace, folder: Path, batch_size: int, shard_size: int) -> SupportMemory:
     if not (folder / EMBEDDINGS_NAME).exists():
         _write_shards(captions, clip, folder / SHARDS_NAME, batch_size, shard_size)
         shards = [_load_shard(path) for path in _shard_paths(folder / SHARDS_NAME)]
@@ -140,11 +148,18 @@ def _save_shard(path: Path, embeddings: Tensor, texts: list[str]) -> None:
 
 
 def _load_shard(path: Path) -> tuple[Tensor, list[str]]:
+    check_regular(path)
     try:
         tensors = load_file(path)
-        return tensors["embeddings"], tensors["texts"].numpy().tobytes().decode().split("\n")
-    except (SafetensorError, KeyError, ValueError) as error:
+        embeddings, texts = tensors["embeddings"], tensors["texts"].numpy().tobytes().decode().split("\n")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}); remove it and the shards after it, and build again") from error
+    if embeddings.ndim != 2 or len(embeddings) != len(texts) or not is_finite(embeddings):
+        raise InputError(
+            f"{path} is damaged (embeddings {tuple(embeddings.shape)} of {len(texts)} texts); remove it and the shards "
+            "after it, and build again"
+        )
+    return embeddings, texts
 
 
 def _check_same(built: list[str], asked: list[str], folder: Path) -> None:

@@ -12,7 +12,10 @@ import torch
 from ...errors import InputError
 from ..clip.clip import Clip, load_clip
 from ..clip.space import clip_spec, space_name, space_of
+from ..loading.guard import loading
+from ..loading.size_limit import no_larger_than, tensor_shapes
 from ..saved_models import (
+    CONFIG_NAME,
     checkpoint_folder,
     load_weights,
     push_folder,
@@ -67,6 +70,13 @@ def load_model(
 ) -> tuple[DediffusionModel, PreTrainedTokenizerBase]:
     """Read a checkpoint. Raises `InputError` for anything that is missing or does not fit."""
     folder = checkpoint_folder(source, KIND)
+    with loading(folder, KIND):
+        return _load_folder(folder, backbone, device)
+
+
+def _load_folder(
+    folder: Path, backbone: Clip | None, device: str | torch.device
+) -> tuple[DediffusionModel, PreTrainedTokenizerBase]:
     config = read_config(DediffusionConfig, folder, KIND)
     tokenizer = _load_tokenizer(folder / TOKENIZER_NAME)
     clip = backbone or load_clip(config.backbone, folder, KIND, device)
@@ -76,7 +86,8 @@ def load_model(
             f"this {KIND} was trained on CLIP {trained!r} (patch tokens of {config.patch_width} numbers), but "
             f"{given!r} ({clip.patch_shape[1]}) is in use; load that one, or train {KIND} again"
         )
-    model = DediffusionModel(config, clip, torch.zeros(config.vocabulary_size, config.text_width))
+    with no_larger_than(tensor_shapes(folder / WEIGHTS_NAME), folder / CONFIG_NAME):
+        model = DediffusionModel(config, clip, torch.zeros(config.vocabulary_size, config.text_width))
     load_weights(model, folder / WEIGHTS_NAME)
     return model.to(device), tokenizer
 
@@ -88,5 +99,5 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise InputError(f"{folder} has no tokenizer.json; expected the tokenizer's files there, as {KIND} saves them")
     try:
         return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # tokenizers raise plain exceptions, too
         raise InputError(f"{folder} holds no tokenizer that can be read: {shortened(error)}") from error

@@ -19,6 +19,7 @@ from ...errors import InputError, check_range
 from ..base import Description
 from ..clip.clip import Clip
 from ..clip.space import space_name
+from ..loading.guard import loading
 from .dediffusion_checkpoint import KIND, load_model, push_model, save_model
 from .dediffusion_model import DediffusionConfig, DediffusionModel
 from .vocabulary import Vocabulary
@@ -157,8 +158,9 @@ class Dediffusion:
         backbone: by default loaded as the config names it. spec: the `encoder` of descriptions.
         Raises `InputError` for anything that is missing or does not fit.
         """
-        model, tokenizer = load_model(source, backbone, device)
-        return cls(model, tokenizer, model.config.vocabulary(tokenizer), spec=spec)
+        with loading(source, KIND):
+            model, tokenizer = load_model(source, backbone, device)
+            return cls(model, tokenizer, model.config.vocabulary(tokenizer), spec=spec)
 
 
 def distinct_words(log_probabilities: Tensor) -> tuple[Tensor, Tensor]:

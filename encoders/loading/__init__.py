@@ -1,1 +1,1 @@
-"""Loading of images that nobody vouches for: bounded downloads, opens, and decoding in a process of its own."""
+"""Loading of what strangers made, images and checkpoints: nothing that they claim is believed before it is checked."""

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
-from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from ...errors import InputError
+from ..loading.size_limit import folder_shapes, no_larger_than
 from ..saved_models import shortened, without_bars
 
 _WEIGHT_FILES = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.safetensors")
@@ -35,7 +35,8 @@ def load_pipeline(
         raise InputError(f"no folder {source}; expected one that a diffusers StableDiffusionPipeline was saved in")
     variant = chosen_variant(source, variant)
     try:
-        with without_bars(source, diffusers_logging, transformers_logging):
+        limit = no_larger_than(folder_shapes(source), source, packed=True)
+        with without_bars(source, diffusers_logging, transformers_logging), limit:
             # Without dtype, the text encoder alone would keep its saved dtype.
             common: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "variant": variant}
             if StableDiffusionPipeline.load_config(source)["_class_name"] == StableDiffusionXLPipeline.__name__:
@@ -43,7 +44,7 @@ def load_pipeline(
             else:
                 pipeline = StableDiffusionPipeline.from_pretrained(source, **common, **settings)
             lacking = _lacking_weights(pipeline, variant)
-    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # diffusers and transformers raise almost anything for files that do not fit
         raise InputError(
             f"{str(source)!r} does not load as a text-to-image model: {shortened(error, 400)}; expected the folder or "
             "hub id of a diffusers StableDiffusionPipeline with safetensors weights"

@@ -20,7 +20,9 @@ from ...errors import InputError, check_range
 from ..base import Description
 from ..clip.clip import Clip, load_clip
 from ..clip.space import clip_spec, space_name, space_of
-from ..saved_models import checkpoint_folder, load_weights, read_config, save_config, save_weights
+from ..loading.guard import loading
+from ..loading.size_limit import no_larger_than, tensor_shapes
+from ..saved_models import CONFIG_NAME, checkpoint_folder, load_weights, read_config, save_config, save_weights
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -133,7 +135,9 @@ class Tags:
         clip: by default loaded as the config names it. spec: the `encoder` of descriptions.
         """
         folder = checkpoint_folder(source, KIND)
-        config = read_config(TagsConfig, folder, KIND)
-        classifier = nn.Linear(config.width, len(config.names))
-        load_weights(classifier, folder / WEIGHTS_NAME)
-        return cls(config, clip or load_clip(config.clip, folder, KIND, device), classifier.to(device), spec=spec)
+        with loading(folder, KIND):
+            config = read_config(TagsConfig, folder, KIND)
+            with no_larger_than(tensor_shapes(folder / WEIGHTS_NAME), folder / CONFIG_NAME):
+                classifier = nn.Linear(config.width, len(config.names))
+            load_weights(classifier, folder / WEIGHTS_NAME)
+            return cls(config, clip or load_clip(config.clip, folder, KIND, device), classifier.to(device), spec=spec)

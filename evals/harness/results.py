@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ...output_files import replacing, write_text
 from ...train.engine.run import installed_versions
 from ..aligned_table import aligned, number
 from ..row_roles import Role
@@ -87,21 +87,16 @@ class Results(Record):
 
     def write(self, folder: Path) -> Path:
         """Write results.json whole, in place of an older one."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path, part = folder / RESULTS_NAME, folder / f".{RESULTS_NAME}.{os.getpid()}"
-        part.write_text(json.dumps(self.model_dump(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(path)
+        path = folder / RESULTS_NAME
+        write_text(json.dumps(self.model_dump(), indent=1, ensure_ascii=False) + "\n", path)
         return path
 
 
 def write_samples(folder: Path, task: str, entries: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object a line for each row and document, in place of an older log."""
     path = folder / SAMPLES_NAME / f"{task}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    with part.open("w", encoding="utf-8") as file:
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
-    part.replace(path)
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,6 @@ command.
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +25,10 @@ from ...agent.models.base import LanguageModel
 from ...agent.reader.reading import Reading
 from ...encoders.base import Encoder
 from ...errors import InputError
+from ...folder_lock import one_writer
 from ...metrics.standard_errors import mean_and_error
 from ...metrics.vqa_accuracy import results_format
+from ...output_files import replacing, write_text
 from ...progress import progress_bar
 from ...train.engine.run import current_commit
 from ..descriptions import image_key
@@ -72,6 +73,18 @@ def run(
 
     asked_for: settings to be told in the results. Raises `InputError` for what does not fit, before any model is run.
     """
+    with one_writer(settings.output) if settings.output else nullcontext():
+        return _run(tasks, encoders, files, model, settings, asked_for)
+
+
+def _run(
+    tasks: Sequence[Task],
+    encoders: Mapping[str, Encoder],
+    files: Sequence[FileContexts],
+    model: LanguageModel | None,
+    settings: EvalSettings,
+    asked_for: Mapping[str, Any] | None,
+) -> Results:
     start, rows, told = time.perf_counter(), [], {}
     cache = settings.cache_folder
     asked = CachedModel(model, CompletionCache(cache, model)) if model and cache else model
@@ -186,13 +199,12 @@ def _write_official(task: Task, row: _Scored, output: Path) -> None:
     """The answers in the format that the evaluation servers of VQA take."""
     name = re.sub(r"[^\w@.-]+", "_", row.context.name)
     path = output / "official" / f"{task.config.task}-{name}-{row.num_fewshot}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     answers = {doc.id: one.answer or "" for doc, one in zip(task.data.asked, row.readings, strict=True)}
     entries = [
         {**entry, "question_id": int(key) if (key := str(entry["question_id"])).isdecimal() else key}
         for entry in results_format(answers)
     ]
-    path.write_text(json.dumps(entries) + "\n", encoding="utf-8")
+    write_text(json.dumps(entries) + "\n", path)
 
 
 @dataclass(frozen=True)
@@ -374,12 +386,10 @@ class _Thumbnails:
             return None
         path = self.output / "images" / f"{image_key(image)}.jpg"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
             small = image.copy()
             small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
-            part = path.with_name(f".{path.stem}.{os.getpid()}.jpg")  # a killed process leaves no half image
-            small.save(part, quality=85)
-            part.replace(path)
+            with replacing(path) as part:  # a killed process leaves no half image
+                small.save(part, "JPEG", quality=85)
         return f"images/{path.name}"
 
 

@@ -26,7 +26,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ...encoders.loading.guard import is_finite
 from ...errors import InputError
+from ...input_files import check_regular, read_json_file
+from ...output_files import disk_writes
 from .optimizer import trainable_parameters
 
 TEMPORARY = ".saving-"
@@ -54,30 +57,65 @@ def save_checkpoint(checkpoint: Checkpoint, out: Path, keep: int = 2) -> Path:
     final = out / f"step-{checkpoint.state['step']:08d}"
     temporary = out / f"{TEMPORARY}{final.name}"
     remove_leftovers(out)
-    temporary.mkdir(parents=True)
-    for name, tensors in checkpoint.tensors.items():
-        save_file(tensors, temporary / f"{name}.safetensors")
-    (temporary / "state.json").write_text(json.dumps(checkpoint.state, indent=2) + "\n")
-    for path in (*temporary.iterdir(), temporary):
-        _sync(path)
-    os.replace(temporary, final)
+    try:
+        with disk_writes(final):
+            _write(checkpoint, temporary)
+        os.replace(temporary, final)
+    except BaseException:  # a full disk gets its space back
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     _sync(out)
     for old in checkpoints(out)[:-keep]:
         _remove(old)
     return final
 
 
+def _write(checkpoint: Checkpoint, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name, tensors in checkpoint.tensors.items():
+        save_file(tensors, folder / f"{name}.safetensors")
+    (folder / "state.json").write_text(json.dumps(checkpoint.state, indent=2) + "\n")
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read the checkpoint folder `path`. Raises `InputError` where a file is missing or damaged."""
     try:
-        state = json.loads((path / "state.json").read_text())
-        tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+        state = read_json_file(path / "state.json")
+        _check_state(state)
+        files = sorted(path.glob("*.safetensors"))
+        for file in files:
+            check_regular(file)
+        tensors = {file.stem: load_file(file) for file in files}
+        _check_finite(tensors)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
             f"Checkpoint {path} cannot be read ({error}). Expected a folder that textlens wrote; "
             "remove it to go on from the one before."
         ) from error
     return Checkpoint(state, tensors)
+
+
+def _check_state(state: Any) -> None:
+    """Raise `InputError` unless state.json has what `loop` writes into it, of the right types."""
+    kinds = {"step": int, "elapsed": int | float, "config": dict, "skipped": list}
+    if not isinstance(state, dict):
+        raise InputError(f"state.json holds {type(state).__name__}, expected an object")
+    skipped = state.get("skipped")
+    if isinstance(skipped, list) and not all(isinstance(one, str) for one in skipped):
+        raise InputError("state.json has skipped items that are no text")
+    for name, kind in kinds.items():
+        value = state.get(name, [] if name == "skipped" else 0.0 if name == "elapsed" else {} if kind is dict else None)
+        if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int | float) and value < 0):
+            raise InputError(f"state.json has {name} = {str(value)[:60]!r}")
+
+
+def _check_finite(tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    for kind in ("model", "ema", "optimizer"):
+        bad = [name for name, tensor in tensors.get(kind, {}).items() if not is_finite(tensor, infinite=True)]
+        if bad:
+            raise InputError(f"{kind}.safetensors has NaN in {bad[0]}")
 
 
 def remove_leftovers(out: Path) -> None:
@@ -180,15 +218,33 @@ def load_optimizer_tensors(
     """
     state: dict[str, dict[str, Tensor]] = {}
     for flat, tensor in tensors.items():
-        name, key = flat.rsplit("/", 1)
+        name, _, key = flat.rpartition("/")
         state.setdefault(name, {})[key] = tensor
     if unexpected := sorted(state.keys() - parameters.keys()):
         raise InputError(
             f"The checkpoint has optimizer state for {unexpected[:5]}, which this model does not train. "
             "Resume with the recipe and the settings that wrote it."
         )
+    for name, values in state.items():
+        _check_moments(name, values, parameters[name])
     names = {id(parameter): name for name, parameter in parameters.items()}
     ordered = [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
     indexed = {i: state[name] for i, name in enumerate(ordered) if name in state}
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": indexed, "param_groups": groups})
+
+
+# What AdamW, Muon, and Adafactor (of vectors, of matrices) keep of a parameter.
+_KEPT = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"}, {"step", "variance"}, {"step", "row_var", "col_var"})
+_LIKE_THE_PARAMETER = {"exp_avg", "exp_avg_sq", "momentum_buffer", "variance"}
+
+
+def _check_moments(name: str, values: Mapping[str, Tensor], parameter: nn.Parameter) -> None:
+    """Raise `InputError` for state that the optimizer's next step could not use."""
+    wrong = [key for key in _LIKE_THE_PARAMETER & values.keys() if values[key].shape != parameter.shape]
+    if values.keys() not in _KEPT or wrong or any(not tensor.is_floating_point() for tensor in values.values()):
+        found = ", ".join(f"{key} {tuple(tensor.shape)}" for key, tensor in sorted(values.items()))
+        raise InputError(
+            f"The checkpoint's optimizer has {found} of {name}, whose shape is {tuple(parameter.shape)}. "
+            "Resume with the recipe and the settings that wrote it; else remove the checkpoint."
+        )

@@ -8,9 +8,10 @@ of one that never stopped.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
+from ...encoders.loading.guard import loading
 from ...errors import InputError, TextlensError
+from ...folder_lock import is_lock, one_writer
 from ...progress import progress_bar
 from .batches import Part, batches
 from .checkpoint import (
@@ -99,10 +102,11 @@ def train(
     """
     # cpu=True lets Accelerate join torchrun's group on CPU-only hosts.
     on_cpu = not torch.accelerator.is_available()
+    check_folder(out, resume)
     accelerator = Accelerator(gradient_accumulation_steps=config.accumulation, cpu=on_cpu)
     leave_group_at_exit()
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), stop_signals() as stop:
+    with writer(out), torch.random.fork_rng(devices=devices), stop_signals() as stop:
         run = _start(recipe, config, out, accelerator, resume)
         started, before = time.monotonic(), run.elapsed
         bar = progress_bar("steps", disable=not accelerator.is_main_process)
@@ -141,7 +145,8 @@ def _start(recipe: Recipe, config: LoopConfig, out: Path, accelerator: Accelerat
     run = _Run(recipe, config, out, accelerator, model, parameters, optimizer, ema)
     found = checkpoints(out)
     if found:
-        _restore(run, load_checkpoint(found[-1]))
+        with loading(found[-1], "a checkpoint"):
+            _restore(run, load_checkpoint(found[-1]))
     if accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out)
@@ -153,11 +158,16 @@ def _start(recipe: Recipe, config: LoopConfig, out: Path, accelerator: Accelerat
     return run
 
 
+def writer(out: Path) -> AbstractContextManager[None]:
+    """Hold `out` for the block, in the first of several processes; see `one_writer`."""
+    return one_writer(out) if os.environ.get("RANK", "0") == "0" else nullcontext()
+
+
 def check_folder(out: Path, resume: bool) -> None:
     """Raises `InputError` for an `out` that is a file, or in use by a run that is not to be resumed."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; expected a folder for checkpoints. Name another one.")
-    if not resume and out.is_dir() and any(out.iterdir()):
+    if not resume and out.is_dir() and any(not is_lock(path) for path in out.iterdir()):
         raise InputError(f"{out} is not empty. Use --resume to go on with the run in it, or name another folder.")
 
 
@@ -276,18 +286,23 @@ def _save(run: _Run, now: bool) -> None:
 
 def _restore(run: _Run, checkpoint: Checkpoint) -> None:
     """Make `run` what it was when `checkpoint` was written."""
-    _check_same_settings(run.config, checkpoint.state["config"])
+    _check_same_settings(run.config, checkpoint.state.get("config", {}))
     load_model_tensors(run.recipe.model, checkpoint.tensors.get("model", {}))
     load_optimizer_tensors(run.optimizer, run.parameters, checkpoint.tensors.get("optimizer", {}))
     if run.ema is not None:
         load_tensors(run.ema.average, checkpoint.tensors.get("ema", {}), "moving average")
     rank = run.accelerator.process_index
     for name, state in checkpoint.tensors.get("rng", {}).items():
-        if name == f"cpu.{rank}":
-            torch.set_rng_state(state)
-        elif name == f"cuda.{rank}" and run.accelerator.device.type == "cuda":
-            torch.cuda.set_rng_state(state, run.accelerator.device)
-    run.step, run.elapsed = checkpoint.state["step"], checkpoint.state["elapsed"]
+        try:
+            if name == f"cpu.{rank}":
+                torch.set_rng_state(state)
+            elif name == f"cuda.{rank}" and run.accelerator.device.type == "cuda":
+                torch.cuda.set_rng_state(state, run.accelerator.device)
+        except (RuntimeError, TypeError) as error:
+            raise InputError(
+                f"The checkpoint's rng.safetensors has no state of a generator in {name}: {error}"
+            ) from error
+    run.step, run.elapsed = checkpoint.state["step"], checkpoint.state.get("elapsed", 0.0)
     run.skipped = dict.fromkeys(checkpoint.state.get("skipped", ()) if run.accelerator.is_main_process else ())
 
 

@@ -8,14 +8,29 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ...errors import InputError
+from ...input_files import read_text
+from ...output_files import write_text
+
 NAME = "metrics.jsonl"
+MAX_BYTES = 4 << 30
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
     """The lines of `out/metrics.jsonl`, in order; none without the file. A last line cut short by a kill is skipped."""
     path = out / NAME
-    text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    text = read_text(path, MAX_BYTES) if os.path.lexists(path) else ""
+    return [_entry(line, path, number) for number, line in enumerate(text.split("\n")[:-1], 1)]
+
+
+def _entry(line: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+        if isinstance(entry["step"], int) and isinstance(entry["kind"], str):
+            return dict(entry)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise InputError(f"{path}, line {number}, is not one that training writes ({line[:60]!r}); remove that line")
 
 
 def append_metrics(out: Path, kind: str, step: int, figures: dict[str, float]) -> None:
@@ -30,6 +45,4 @@ def drop_metrics_after(out: Path, step: int) -> None:
     if not (out / NAME).exists():
         return
     kept = [line for line in read_metrics(out) if line["step"] <= step]
-    temporary = out / f".{NAME}"
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    os.replace(temporary, out / NAME)
+    write_text("".join(json.dumps(line) + "\n" for line in kept), out / NAME)

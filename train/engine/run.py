@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from typing import Any
 from accelerate import PartialState
 
 from ...encoders.clip.frozen_trunk import bf16_is_fast
-from .loop import TrainResult, check_folder, train
+from ...encoders.saved_models import read_json
+from ...output_files import disk_writes, write_text
+from .loop import TrainResult, check_folder, train, writer
 from .recipe import Recipe
-from .settings import read_stages
+from .settings import Stage, read_stages
 
 RECORD = "training.json"
 
@@ -34,6 +37,18 @@ def run_file(
     stages = read_stages(path, out)
     configs = [stage.settings(recipe_class.config_class, path) for stage in stages]  # all errors before any training
     check_folder(out, resume)
+    with writer(out):
+        return _run_stages(recipe_class, stages, configs, out, resume, max_minutes)
+
+
+def _run_stages(
+    recipe_class: type[Recipe],
+    stages: Sequence[Stage],
+    configs: Sequence[Any],
+    out: Path,
+    resume: bool,
+    max_minutes: float | None,
+) -> TrainResult:
     end = None if max_minutes is None else time.monotonic() + 60 * max_minutes
     for stage, config in zip(stages, configs, strict=True):
         done = (stage.out / "model" / RECORD).exists()
@@ -65,6 +80,7 @@ def run(
     arguments: `loop.train`.
     """
     commit = current_commit()  # of the code that trains, not of what is there hours later
+    before = _record_before(config)
     recipe = recipe_class(config, cache or out.parent / "cache")  # type: ignore[call-arg]
     for note in _notes(recipe) if PartialState().is_main_process else ():
         print(f"note: {note}", file=sys.stderr)
@@ -72,8 +88,9 @@ def run(
     if result.finished and PartialState().is_main_process:
         folder = model or out / "model"
         folder.mkdir(parents=True, exist_ok=True)
-        recipe.save(folder)
-        write_record(folder, recipe, commit, result)
+        with disk_writes(folder):
+            recipe.save(folder)
+        write_record(folder, recipe, commit, result, before)
     PartialState().wait_for_everyone()
     return result
 
@@ -87,7 +104,9 @@ def _notes(recipe: Recipe) -> list[str]:
     return notes
 
 
-def write_record(folder: Path, recipe: Recipe, commit: str, result: TrainResult) -> None:
+def write_record(
+    folder: Path, recipe: Recipe, commit: str, result: TrainResult, before: dict[str, Any] | None = None
+) -> None:
     """`training.json`: recipe, settings, seed, commit, steps, device, minutes, final metrics; of a later stage the
     record of the one before, as `started_from`."""
     import torch
@@ -106,10 +125,16 @@ def write_record(folder: Path, recipe: Recipe, commit: str, result: TrainResult)
     }
     if recipe.source and recipe.source.notes:
         record["data_notes"] = list(recipe.source.notes)
-    before = Path(config.get("start") or "") / RECORD
-    if config.get("start") and before.exists():
-        record["started_from"] = json.loads(before.read_text(encoding="utf-8"))
-    (folder / RECORD).write_text(json.dumps(record, indent=1, default=list) + "\n", encoding="utf-8")
+    if before is not None:
+        record["started_from"] = before
+    write_text(json.dumps(record, indent=1, default=list) + "\n", folder / RECORD)
+
+
+def _record_before(config: Any) -> dict[str, Any] | None:
+    """The record of the model that a stage starts from. Raises `InputError` for a damaged one, before any training."""
+    start = getattr(config, "start", None)
+    path = Path(start) / RECORD if isinstance(start, str) and start else None
+    return read_json(path, "training") if path and os.path.lexists(path) else None
 
 
 def current_commit() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...encoders.base import Encoder
 from ...encoders.fingerprint import fingerprint
-from ...encoders.saved_models import write_text
+from ...encoders.saved_models import read_json, typed, write_text
 from ...errors import InputError
 from ..data.patterns import local_files
 from ..engine.run import installed_versions
@@ -84,8 +84,8 @@ def read_configuration(folder: Path) -> Configuration:
     """Raises `InputError` for a folder without one."""
     path = folder / NAME
     try:
-        return Configuration(**json.loads(path.read_text(encoding="utf-8"))["configuration"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return typed(Configuration, read_json(path, "textlens recaption")["configuration"], "its configuration")
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({error}); expected a folder that textlens recaption wrote") from error
 
 

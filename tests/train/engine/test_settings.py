@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
@@ -75,7 +76,15 @@ def test_a_stage_goes_on_from_the_one_before(tmp_path: Path) -> None:
     [
         (f"{LOOP}\nclip: one\nclop: two", r"c.yaml: unknown key 'clop'; expected clip, loop, sizes"),
         ("clip: one\nloop: { steps: 10, batch_size: 4, warmup: 3 }", r"unknown key 'loop.warmup'; expected steps, "),
-        ("clip: one\nloop: { steps: 10, batch_size: 4, learning_rate: 5e-4 }", "loop.learning_rate is '5e-4'.*5.0e-4"),
+        (
+            "clip: one\nloop: { steps: 10, batch_size: 4, learning_rate: '5e-4' }",
+            "loop.learning_rate is '5e-4'.*quotes",
+        ),
+        ("clip: one\nloop: { steps: 10, batch_size: 4, learning_rate: .nan }", "loop.learning_rate is .*finite"),
+        (f"clip: one\n{LOOP}\ndata: 3\nsource: x", "c.yaml: data is 3"),
+        (f"clip: one\n{LOOP}\nvariants: 3", "c.yaml: variants is 3"),
+        (f"clip: one\n{LOOP}\n? [a, b]\n: 3", "c.yaml"),
+        (f"clip: one\n{LOOP}\n2020-01-01: 3", "c.yaml"),
         ("clip: one\nloop: { steps: 10 }", "c.yaml: loop.batch_size is missing"),
         ("clip: one\nloop: { steps: 10, batch_size: 0 }", "loop.batch_size is 0; input should be greater"),
         ("clip: one\nloop: { steps: 2.5, batch_size: 4 }", "loop.steps is 2.5; input should be a valid integer"),
@@ -88,13 +97,37 @@ def test_a_stage_goes_on_from_the_one_before(tmp_path: Path) -> None:
         ("", "c.yaml holds NoneType"),
         ("a: [", "cannot read settings from .*c.yaml"),
         (f"clip: one\n{LOOP}\nstages: 3", "c.yaml: stages is 3; expected a list"),
-        ("base: nowhere.yaml", "cannot read settings from .*nowhere.yaml"),
+        ("base: nowhere.yaml", "nowhere.yaml cannot be read"),
         ("base: c.yaml", "c.yaml is its own base"),
     ],
 )
 def test_an_error_names_file_and_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_settings(Example, write(tmp_path / "c.yaml", text))
+
+
+def test_a_number_with_an_exponent_is_a_number(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.yaml", "clip: one\nloop: { steps: 10, batch_size: 4, learning_rate: 1e-3 }")
+    assert read_settings(Example, path).loop.learning_rate == 1e-3
+
+
+def test_a_chain_of_bases_has_an_end(tmp_path: Path) -> None:
+    for number in range(1500):
+        write(tmp_path / f"{number}.yaml", f"base: {number + 1}.yaml\nclip: one")
+    write(tmp_path / "1500.yaml", LOOP)
+    assert read_settings(Example, tmp_path / "1490.yaml").clip == "one"
+    with pytest.raises(InputError, match=r"0\.yaml has a base of a base.*20 deep"):
+        read_settings(Example, tmp_path / "0.yaml")
+
+
+def test_a_cycle_of_bases_and_a_pipe_as_base_are_errors(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / f"{number}.yaml", f"base: {(number + 1) % 3}.yaml")
+    with pytest.raises(InputError, match=r"0\.yaml is its own base, by way of .*2\.yaml"):
+        read_settings(Example, tmp_path / "0.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(InputError, match=r"pipe\.yaml cannot be read \(it is a pipe\)"):
+        read_settings(Example, write(tmp_path / "c.yaml", "base: pipe.yaml"))
 
 
 def test_settings_from_python_are_checked_too() -> None:

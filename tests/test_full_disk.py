@@ -1,0 +1,107 @@
+"""A full disk: one line and exit code 2, files whole or absent, and training goes on once there is room.
+
+The system's limit on the size of a file stands for the disk: what it refuses comes as an `OSError`, too.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from textlens.encoders.saved_models import save_weights, write_text
+from textlens.train.engine.checkpoint import checkpoints, load_checkpoint
+from textlens.train.engine.loop import train
+
+from .train.engine.tiny_recipe import MEAN, TinyRecipe
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Files cannot grow beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def textlens(*arguments: str, room: int | None = None, stdout: Any = subprocess.PIPE) -> tuple[int, str]:
+    """Exit code and stderr of a command whose files may have `room` bytes."""
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n" if room else ""
+    command = [sys.executable, "-c", f"{limit}from textlens.cli import main; main()", *arguments]
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("scenes", "1", "--out", "out"), ("scenes", "--help")])
+def test_a_full_stdout_is_one_line(arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open("/dev/full", "w") as full:
+        code, told = textlens(*arguments, stdout=full)
+    assert code == 2
+    assert told.splitlines() == ["error: No space left on device; make room, or write elsewhere"]
+
+
+@pytest.mark.parametrize("room", [100, 2000])
+def test_scenes_are_whole_or_absent(room: int, tmp_path: Path) -> None:
+    code, told = textlens("scenes", "20", "--out", str(tmp_path), room=room)
+    assert code == 2
+    (line,) = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert "File too large" in line
+    assert "Traceback" not in told
+    left = sorted(tmp_path.iterdir())
+    assert [path.suffix for path in left] == [".png"] * len(left)
+    assert all(path.read_bytes().endswith(b"IEND\xaeB`\x82") for path in left)
+
+
+def test_an_error_of_the_system_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".textlens.lock").mkdir()  # nobody's doing, and none of our checks
+    code, told = textlens("scenes", "1", "--out", str(tmp_path / "a"))
+    assert code == 2
+    assert told.startswith("error: ")
+    assert "Traceback" not in told
+
+
+def test_a_file_stays_as_it_was(tmp_path: Path) -> None:
+    write_text("old", tmp_path / "a.txt")
+    save_weights({"a": torch.ones(3)}, tmp_path / "a.safetensors")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with room_for(1000):
+        with pytest.raises(OSError, match="File too large"):
+            write_text("x" * 5000, tmp_path / "a.txt")
+        with pytest.raises(OSError, match="File too large"):
+            save_weights({"a": torch.ones(5000)}, tmp_path / "a.safetensors")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+class FullDisk(TinyRecipe):
+    """The disk is full from the fourth step on."""
+
+    def loss(self, model, batch, *, step, indices):  # type: ignore[no-untyped-def]
+        if step == 3:
+            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))
+        return super().loss(model, batch, step=step, indices=indices)
+
+
+def test_training_that_met_a_full_disk_ends_as_if_it_had_not(tmp_path: Path) -> None:
+    config = replace(MEAN, save_every=2, log_every=100)
+    with room_for(1 << 40), pytest.raises(OSError, match="File too large"):
+        train(FullDisk(), config, tmp_path / "full")
+    assert [path.name for path in checkpoints(tmp_path / "full")] == ["step-00000002"]
+    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["metrics.jsonl", "step-00000002"]
+    went_on = train(TinyRecipe(), config, tmp_path / "full", resume=True)
+    unbroken = train(TinyRecipe(), config, tmp_path / "unbroken")
+    one, other = (load_checkpoint(result.checkpoint).tensors for result in (went_on, unbroken))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(tensor, other[kind][name]) for kind in one for name, tensor in one[kind].items())
