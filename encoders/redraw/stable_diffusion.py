@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from ...errors import InputError
 from ..loading.size_limit import folder_shapes, no_larger_than
-from ..saved_models import shortened, without_bars
+from ..saved_models import quiet, shortened, without_bars
 
 _WEIGHT_FILES = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.safetensors")
 # For training, and for the small models of this package; SDXL has no checker.
@@ -107,9 +107,7 @@ def _text_encoders(pipeline: Any) -> list[str]:
 def _missing_keys(text_encoder: Any, variant: str | None) -> list[str]:
     saved = weight_variants(Path(text_encoder.name_or_path), "")
     variant = variant if variant in saved or not saved else None
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # its warnings were shown the first time
-    try:
+    with quiet(transformers_logging):  # its warnings were shown the first time
         _, report = type(text_encoder).from_pretrained(
             text_encoder.name_or_path,
             device_map="meta",
@@ -117,6 +115,4 @@ def _missing_keys(text_encoder: Any, variant: str | None) -> list[str]:
             output_loading_info=True,
             **({"variant": variant} if variant else {}),
         )
-    finally:
-        transformers_logging.set_verbosity(level)
     return sorted(report["missing_keys"])

@@ -93,6 +93,14 @@ def test_nothing_is_printed(folder, capfd):
     assert transformers_logging.is_progress_bar_enabled()
 
 
+def test_a_text_that_is_cut_says_so_in_one_line(redrawer, capfd):
+    long = " ".join(["red star"] * 60)
+    with pytest.warns(UserWarning, match=r"reads 64 tokens; 1 of 2 texts are longer, such as 'red star") as told:
+        redrawer.draw(["a cat", long], **FEW)
+    assert len(told) == 1
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -123,7 +131,7 @@ def test_what_is_no_pipeline_says_so(folder, tmp_path):
     for broken, spoil, message in (
         ("index", lambda to: _without(to / "model_index.json", "text_encoder"), "text_encoder"),
         ("part", lambda to: shutil.rmtree(to / "unet"), "config.json"),
-        ("cut", lambda to: (to / UNET).write_bytes(b"{}"), "Unable to load weights"),
+        ("cut", lambda to: (to / UNET).write_bytes(b"{}"), "cannot be read, missing or damaged"),
         ("words", lambda to: (to / TEXT_ENCODER).write_bytes(b"12345678{}"), "header"),
         ("weight", lambda to: _without_weight(to / UNET, "conv_in.bias"), "lacks 1 weights, such as unet.conv_in.bias"),
         (
