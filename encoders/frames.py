@@ -8,7 +8,7 @@ from PIL import Image
 
 from .image_sources import DEFAULT_LIMITS, ImageError, ImageLimits, read_source
 from .images import decoded, expand_images, load_image, named_errors
-from .loading.pixels import open_image
+from .loading.pixel_decoding import open_image
 
 
 def load_frames(path: str | Path, *, max_frames: int = 32, limits: ImageLimits = DEFAULT_LIMITS) -> list[Image.Image]:

@@ -28,7 +28,7 @@ from .image_sources import (
 )
 from .loading.decoding_process import decode_apart
 from .loading.pixel_budget import IN_FLIGHT, PixelBudget, num_bytes
-from .loading.pixels import Reserve, copied, decode
+from .loading.pixel_decoding import Reserve, copied, decode
 from .signatures import is_picture
 
 Source = TypeVar("Source")

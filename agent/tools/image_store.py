@@ -9,7 +9,7 @@ from PIL import Image
 
 from ...encoders.image_sources import DEFAULT_LIMITS, ImageLimits, ImageSource, Network, read_source
 from ...encoders.images import decoded, load_image, named_errors
-from ...encoders.loading.pixels import copied
+from ...encoders.loading.pixel_decoding import copied
 from ...errors import InputError
 
 

@@ -26,7 +26,7 @@ from PIL import Image
 
 from ..signatures import formats
 from .limits import ImageError, ImageLimits, reason
-from .pixels import decode
+from .pixel_decoding import decode
 
 MOST = 4  # helpers that work at once
 _START_SECONDS, _MAX_SECONDS = 120.0, 1e6
@@ -35,7 +35,7 @@ _MAX_ANSWER = 2**16  # bytes of JSON
 
 
 def decode_apart(data: bytes, limits: ImageLimits) -> Image.Image:
-    """As `pixels.decode`, in a helper process, for at most `limits.decode_seconds`. Raises `ImageError`."""
+    """As `pixel_decoding.decode`, in a helper process, for at most `limits.decode_seconds`. Raises `ImageError`."""
     with _helpers.borrowed() as helper:
         return helper.decode(data, limits)
 
