@@ -221,17 +221,17 @@ def main(
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     write_models(out)
+    commands = run_all(out, precision, steps)  # first, while this process holds no model
+    for one in commands:
+        typer.echo(f"{one.name:34} {one.seconds:7.0f} s  {one.memory / GB:5.1f} GB")
     parts = measure_parts(out, precision)
-    typer.echo(table(parts))
+    typer.echo(f"\n{table(parts)}")
     trained = sum(part.weights for part in parts if part.name in ("pooler", "head"))
-    typer.echo(f"trained: {trained / MILLIONS:.1f}M weights (the paper: 135M)\n")
+    typer.echo(f"trained: {trained / MILLIONS:.1f}M weights (the paper: 135M)")
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     typer.echo(f"peak memory of all parts one after another, without checkpointing: {own / GB:.1f} GB\n")
     for line in plan(parts):
         typer.echo(line)
-    commands = run_all(out, precision, steps)
-    for one in commands:
-        typer.echo(f"{one.name:34} {one.seconds:7.0f} s  {one.memory / GB:5.1f} GB")
     record = {"precision": precision, "parts": [vars(p) for p in parts], "commands": [vars(c) for c in commands]}
     (out / "true-size.json").write_text(json.dumps(record, indent=1))
 
