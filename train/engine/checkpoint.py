@@ -242,6 +242,7 @@ _LIKE_THE_PARAMETER = {"exp_avg", "exp_avg_sq", "momentum_buffer", "variance"}
 def _check_moments(name: str, values: Mapping[str, Tensor], parameter: nn.Parameter) -> None:
     """Raise `InputError` for state that the optimizer's next step could not use."""
     wrong = [key for key in _LIKE_THE_PARAMETER & values.keys() if values[key].shape != parameter.shape]
+    wrong += ["step"] if "step" in values and values["step"].numel() != 1 else []
     if values.keys() not in _KEPT or wrong or any(not tensor.is_floating_point() for tensor in values.values()):
         found = ", ".join(f"{key} {tuple(tensor.shape)}" for key, tensor in sorted(values.items()))
         raise InputError(
