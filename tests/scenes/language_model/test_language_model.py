@@ -240,7 +240,7 @@ def test_lookup_layers_come_before_the_models_own_and_stay_when_frozen(tmp_path:
         ({"frozen_layers": -1}, "frozen_layers is -1; input should be greater than or equal to 0"),
         ({"first_prompts": 5}, "first_prompts is 5; expected a number above 0 where there is `first`"),
         ({"llama": {"num_attention_heads": 2}}, "llama: 2 heads over a width of 256: vLLM serves heads of 32 or 64"),
-        ({"prompts": {"pseudo": "1e-1"}}, "prompts.pseudo is '1e-1'.* write 5.0e-4"),
+        ({"prompts": {"pseudo": "1e-1"}}, "prompts.pseudo is '1e-1'.* stands in quotes"),
         ({"prompts": {"tasks": {"poetry": 1}}}, "prompts: tasks is .*expected weights above 0 of vqa, interview"),
     ],
 )
