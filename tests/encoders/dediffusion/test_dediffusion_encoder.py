@@ -329,7 +329,7 @@ def test_folders_that_are_no_dediffusion(saved: Path, clip: Clip, tmp_path: Path
             r"config\.json is no config of De-Diffusion: clip is unknown; its fields are num_queries, ",
         ),
         (json.dumps({**config, "num_queries": "many"}), "num_queries is 'many'"),
-        (json.dumps({**config, "head": "wide"}), "unknown head 'wide'; expected one of linear, tied"),
+        (json.dumps({**config, "head": "wide"}), "head is 'wide'; input should be 'linear' or 'tied'"),
         (json.dumps({**config, "heads": 5}), "width 32 is no multiple of heads 5"),
         (json.dumps({**config, "width": 64}), "does not fit"),
     ):
