@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from textlens.encoders.clip.clip import Clip
-from textlens.encoders.decap.memory import SupportMemory, clean_captions
+from textlens.encoders.decap.memory import CHECKED, SupportMemory, clean_captions
 from textlens.encoders.decap.memory_build import (
     SHARDS_NAME,
     build_memory,
