@@ -126,9 +126,9 @@ def run_all(out: Path, precision: str, steps: int) -> list[Command]:
     drawing = ["--decoder", str(out / "sd2"), "--steps", str(steps), "--out", str(out / "redrawn.png")]
     train = ["train", "dediffusion", "--config"]
     return [
-        run("train, 2 steps, interrupt", *train, config, "--out", str(folder), until=folder / "step-00000002"),
+        run("train, interrupted after step 2", *train, config, "--out", str(folder), until=folder / "step-00000002"),
         run("train --resume, to step 4", *train, config, "--out", str(folder), "--resume"),
-        run("train, 2 steps, no checkpointing", *train, plain, "--out", str(other), until=other / "step-00000002"),
+        run("the same, no checkpointing", *train, plain, "--out", str(other), until=other / "step-00000002"),
         run("describe", "describe", photo, "--encoder", encoder),
         run(f"recreate, {steps} denoising steps", "recreate", photo, "--encoder", encoder, *drawing),
     ]  # fmt: skip
@@ -198,7 +198,7 @@ def plan(parts: list[Part]) -> list[str]:
     lines = [f"an image: {once / TERA:.2f} TFLOPs, with gradient checkpointing {(once + again) / TERA:.2f}"]
     for gpus in GPUS:
         seconds = STEPS * IMAGES * (once + again) / (gpus * GPU_TFLOPS * TERA * MFU)
-        lines.append(f"{gpus} GPU{'s' * (gpus > 1)}: {seconds / 86_400:,.0f} days")
+        lines.append(f"{gpus} GPU{'s' * (gpus > 1)}: {seconds / 86_400:,.1f} days")
     return lines
 
 
