@@ -13,6 +13,10 @@ from .errors import InputError
 
 MAX_TEXT = 64 << 20  # bytes of a settings or config file; tokenizers of 250,000 tokens have 17 MB
 MAX_VALUES = 1_000_000  # in a YAML file, aliases counted as often as they stand for something
+# A pipe that nobody writes to does not block. Windows has not all of them.
+WITHOUT_WAITING = os.O_RDONLY | sum(
+    getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")
+)
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
 
 
@@ -29,8 +33,8 @@ def check_regular(path: Path) -> None:
 def read_text(path: Path, limit: int = MAX_TEXT) -> str:
     """The UTF-8 text of a regular file of at most `limit` bytes. Raises `InputError` that names the file."""
     try:
-        # Without blocking: a pipe would wait for a writer. What is open is judged, so nothing can be put in its place.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        # What is open is judged, so nothing can be put in its place.
+        with os.fdopen(os.open(path, WITHOUT_WAITING), "rb") as file:
             mode, size = os.fstat(file.fileno()).st_mode, os.fstat(file.fileno()).st_size
             if not stat.S_ISREG(mode):
                 raise InputError(f"{path} cannot be read (it is {_kind(mode)}); expected a file")

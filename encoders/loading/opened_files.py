@@ -8,10 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
+from ...input_files import WITHOUT_WAITING
 from .limits import ImageError, ImageLimits, check_bytes, reason
 
-# A pipe that nobody writes to does not block. Windows has not all of them.
-_FILE = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
 _FOLDER = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_DIRECTORY", "O_CLOEXEC"))
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
@@ -19,7 +18,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 def open_regular(path: str | Path) -> BinaryIO:
     """A regular file, open for reading; links are followed. Raises `ImageError` for all else, and `OSError`."""
     try:
-        return _regular(os.open(path, _FILE))
+        return _regular(os.open(path, WITHOUT_WAITING))
     except PermissionError:
         if os.path.isdir(path):  # Windows opens no folders
             raise ImageError("is a directory; name the image files in it") from None
@@ -53,7 +52,7 @@ def read_below(root: Path, path: Path, limits: ImageLimits) -> bytes:
             place = _open_folder(root, None, opened)
             for folder in folders:
                 place = _open_folder(folder, place, opened)
-            with _regular(os.open(name, _FILE | _NO_LINK, dir_fd=place)) as file:
+            with _regular(os.open(name, WITHOUT_WAITING | _NO_LINK, dir_fd=place)) as file:
                 return _read(file, limits)
     except ImageError:
         raise

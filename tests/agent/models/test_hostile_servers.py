@@ -125,24 +125,20 @@ def test_the_context_length_of_a_malformed_answer_is_unknown():
             assert ServerModel(server.address, "some", settings=ONCE).context_length is None
 
 
-def chunked(server: HostileServer, handler: BaseHTTPRequestHandler) -> None:
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    server.endless(handler, b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+def endless(head: bytes, part: bytes) -> Answer:
+    """An answer that begins so, and never ends."""
+
+    def answer(server: HostileServer, handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(head)
+        server.endless(handler, part)
+
+    return answer
 
 
-def long_body(server: HostileServer, handler: BaseHTTPRequestHandler) -> None:
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
-    server.endless(handler, b" " * 2**16)
-
-
-def long_headers(server: HostileServer, handler: BaseHTTPRequestHandler) -> None:
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
-    server.endless(handler, b"X-A: " + b"a" * 1000 + b"\r\n")
-
-
-def long_error(server: HostileServer, handler: BaseHTTPRequestHandler) -> None:
-    handler.wfile.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    server.endless(handler, b"x" * 2**16)
+chunked = endless(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+long_body = endless(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n", b" " * 2**16)
+long_headers = endless(b"HTTP/1.1 200 OK\r\n", b"X-A: " + b"a" * 1000 + b"\r\n")
+long_error = endless(b"HTTP/1.1 400 Bad Request\r\n\r\n", b"x" * 2**16)
 
 
 def packed(kind: str, data: bytes) -> Answer:
