@@ -149,7 +149,9 @@ def test_a_killed_process_ends_the_job_with_an_error_and_the_run_goes_on(two: Pa
     assert launched.returncode == 1
     assert "Signal 9 (SIGKILL) received by PID" in told
     wait_until(lambda: not list(processes_of(out)))  # their workers look for their parent every few seconds
-    step = load_checkpoint(checkpoints(out)[-1]).state["step"]
+    saved = load_checkpoint(checkpoints(out)[-1])
+    assert saved.tensors["rng"].keys() == {"cpu.0", "cpu.1"}
+    step = saved.state["step"]
     assert run_recipe("autoencoder", config, out, resume=True, max_minutes=0).step == step + 1
 
 

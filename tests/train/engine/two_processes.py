@@ -49,13 +49,13 @@ def run_recipes(folder: Path) -> None:
 
 
 def main(out: Path) -> None:
+    run_recipes(out)  # first: the command must join the group by itself
     recipe = TinyRecipe(dropout=0.0)
     train(recipe, MEAN, out / "mean")
     train(ContrastiveRecipe(), CONTRASTIVE, out / "global")
     train(ContrastiveRecipe(local=True), CONTRASTIVE, out / "local")
     shards = ShardsRecipe(FileData(f"webdataset:{out}/s-*.tar", text="json:captions").open())
     train(shards, replace(MEAN, steps=4, num_workers=2), out / "shards")
-    run_recipes(out)
 
     train(TinyRecipe(dropout=0.3), MEAN, out / "whole")
     pauses = 0
