@@ -24,7 +24,7 @@ from textlens.train.registry import recipes, run_recipe
 from .recipe_files import write_recipe_files
 from .tiny_recipe import CONTRASTIVE, MEAN, ContrastiveRecipe, TinyRecipe
 
-SECONDS = 300  # that a launched job may take
+SECONDS = 600  # that a launched job may take
 
 
 def torchrun(*command: str | Path, processes: int = 2) -> subprocess.Popen[str]:
@@ -143,7 +143,7 @@ def test_a_killed_process_ends_the_job_with_an_error_and_the_run_goes_on(two: Pa
         wait_until(lambda: checkpoints(out))
         victim = min(pid for pid, variables in processes_of(out) if b"RANK=1" in variables)  # not its data worker
         os.kill(victim, signal.SIGKILL)
-        told, _ = launched.communicate(timeout=60)
+        told, _ = launched.communicate(timeout=SECONDS)
     finally:
         launched.kill()
     assert launched.returncode == 1
