@@ -2,6 +2,7 @@
 against the library's: `generate` (transformers' `generate(inputs_embeds=...)`), `attention` (torch's attention).
 
     python benchmarks/decap.py [decoding] [projection] [training] [generate] [attention] [--quick] [--json]
+    python benchmarks/decap.py memory [--quick]    # describe with 3,000,000 captions: writes 6 GB, and removes them
 
 Random weights of the official size (GPT-2 of 4 layers, width 768, 50,257 tokens; CLIP ViT-B/32). They hardly ever
 write an end token, so that all captions have `--max-tokens` tokens. Both sides run in one call, on the same inputs.
@@ -21,11 +22,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from textlens.encoders.clip.clip import Clip
+from textlens.encoders.decap.decap_checkpoint import DecapConfig, save_decoder
 from textlens.encoders.decap.decap_decoder import DecapDecoder
+from textlens.encoders.decap.decap_encoder import Decap
+from textlens.encoders.decap.memory import CHECKED, EMBEDDINGS_NAME, SupportMemory
 from textlens.encoders.decap.projection import project
+from textlens.encoders.images import load_image
 from textlens.encoders.registry import load_encoder
 from textlens.train.data.caption_ids import IGNORED, padded
 from torch import Tensor
@@ -178,6 +185,57 @@ def projection(sizes: Sizes, repeats: int) -> Iterator[dict]:
         }  # fmt: skip
 
 
+# --- a memory of millions ---------------------------------------------------------------------------------------------
+
+
+def write_decap(folder: Path, sizes: Sizes, entries: int) -> None:
+    """A DeCap of random weights with a memory of random unit vectors, made in a file, since it may not fit."""
+    torch.manual_seed(0)
+    clip = Clip.from_config(sizes.clip)
+    clip.save_pretrained(folder / "clip")
+    texts = [f"caption number {number}" for number in range(entries)]
+    scratch = folder / "scratch"
+    size = entries * sizes.embed_dim
+    embeddings = torch.from_file(str(scratch), shared=True, size=size, dtype=torch.float16).view(entries, -1)
+    for rows in embeddings.split(20_000):
+        rows.copy_(F.normalize(torch.randn(rows.shape), dim=-1))
+    for place in range(CHECKED):  # which `SupportMemory.check_clip` embeds again
+        row = place * (entries - 1) // (CHECKED - 1)
+        embeddings[row] = clip.embed_texts([texts[row]])[0]
+    memory = SupportMemory(embeddings, texts, "clip")
+    memory.save(folder / "decap")
+    scratch.unlink()
+    decoder = new_decoder(sizes)
+    gpt2 = {"vocab_size": sizes.vocabulary, "n_embd": sizes.width, "n_layer": 4, "n_head": 4}
+    config = DecapConfig("../clip", sizes.embed_dim, gpt2, END, END - 1)
+    save_decoder(decoder, config, folder / "decap")
+
+
+def memory_case(folder: str, repeats: int) -> dict:
+    """Load and describe one photograph; in a process of its own."""
+    start = time.perf_counter()
+    decap = Decap.from_pretrained(folder)
+    loaded = time.perf_counter() - start
+    photo = load_image(sorted((Path(__file__).parents[1] / "examples" / "photos").glob("*.jpg"))[0])
+    described = seconds(lambda: decap.describe([photo]), repeats)
+    queries = decap.clip.embed_images([photo])
+    projected = seconds(lambda: decap.memory.project(queries, 0.01), repeats)  # type: ignore[union-attr]
+    return {
+        "load_s": round(loaded, 2), "describe_s": round(described, 2), "of_it_projection_s": round(projected, 2),
+        "peak_mb": round(memory_mb("VmHWM")), "of_it_mapped_mb": round(memory_mb("RssFile")),
+        "own_mb": round(memory_mb("RssAnon")),
+    }  # fmt: skip
+
+
+def large_memory(sizes: Sizes, repeats: int) -> Iterator[dict]:
+    entries = 3_000_000 if sizes.width > 100 else 10_000
+    with TemporaryDirectory() as folder:
+        write_decap(Path(folder), sizes, entries)
+        size = round((Path(folder) / "decap" / EMBEDDINGS_NAME).stat().st_size / 2**20)
+        measured = in_own_process("memory", str(Path(folder) / "decap"), repeats)
+        yield {"what": "memory", "entries": entries, "file_mb": size, **measured}
+
+
 # --- libraries --------------------------------------------------------------------------------------------------------
 
 
@@ -304,7 +362,9 @@ def training(sizes: Sizes, repeats: int, batch: int = 64) -> Iterator[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = ("decoding", "projection", "training", "generate", "attention")
-    parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[], help="all unless named")
+    parser.add_argument(
+        "parts", nargs="*", choices=[*parts, "memory", []], default=[], help="all but memory unless named"
+    )
     parser.add_argument("--max-tokens", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3, help="the best of so many runs")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
@@ -312,7 +372,9 @@ def main() -> None:
     parser.add_argument("--case", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.case:
-        print(json.dumps(projection_case(*json.loads(args.case))))
+        kind, *arguments = json.loads(args.case)
+        case = memory_case(*arguments) if kind == "memory" else projection_case(kind, *arguments)
+        print(json.dumps(case))
         return
     sizes = QUICK if args.quick else Sizes()
     if not args.json:
@@ -323,6 +385,7 @@ def main() -> None:
         "training": lambda: training(sizes, args.repeats),
         "generate": lambda: generate(args.repeats),
         "attention": lambda: attention(sizes, args.repeats),
+        "memory": lambda: large_memory(sizes, args.repeats),
     }
     good = True
     for row in itertools.chain.from_iterable(run[part]() for part in args.parts or parts):

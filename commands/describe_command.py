@@ -51,6 +51,12 @@ def describe(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
     max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels than this.")] = 64_000_000,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="local, or ray on the cluster that RAY_ADDRESS names.")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers on Ray; by default one for each GPU, or CPU where there is none.")
+    ] = None,
     allow_network: Network = False,
     allow_private_network: PrivateNetwork = False,
     video: Annotated[
@@ -58,6 +64,7 @@ def describe(
     ] = False,
 ) -> None:
     """Turn images into words: one line per image and encoder, or one file per image (--out)."""
+    from ..encoders.cluster.ray_describe import describe_on_ray
     from ..encoders.description_files import DescriptionFiles
     from ..encoders.images import ImageLimits
     from ..encoders.pipeline import describe_stream, describe_videos
@@ -67,7 +74,11 @@ def describe(
         raise InputError("--json and --csv exclude each other; give one")
     if out is None and (sidecar or overwrite):
         raise InputError("--sidecar and --overwrite are about the files of --out; give --out FOLDER too")
-    specs = list(encoder or DEFAULT_ENCODERS)
+    if engine == "ray" and video:
+        raise InputError("--engine ray describes single images; leave it out for --video")
+    if workers is not None and engine == "local":
+        raise InputError("--workers is for --engine ray; give both, or none")
+    specs = list(dict.fromkeys(encoder or DEFAULT_ENCODERS))
     for spec in specs:
         check_encoder(spec)
     if prompt is not None and not any(takes_prompt(spec) for spec in specs):
@@ -80,22 +91,21 @@ def describe(
     if not names:
         return
     limits = ImageLimits(max_pixels=max_pixels)
-    encoders = {spec: load_encoder(spec, prompt=prompt) for spec in specs}
-    rows = (
-        describe_videos(names, encoders, limits=limits)
-        if video
-        else describe_stream(
-            names,
-            encoders,
-            batch_size=batch_size,
-            limits=limits,
-            allow_network=allowed_network(allow_network, allow_private_network),
+    network = allowed_network(allow_network, allow_private_network)
+    if engine == "ray":
+        rows = describe_on_ray(
+            names, specs, prompt=prompt, batch_size=batch_size, limits=limits, allow_network=network, workers=workers
         )
-    )
+    else:
+        encoders = {spec: load_encoder(spec, prompt=prompt) for spec in specs}
+        if video:
+            rows = describe_videos(names, encoders, limits=limits)
+        else:
+            rows = describe_stream(names, encoders, batch_size=batch_size, limits=limits, allow_network=network)
     if files:
-        rows = files.write_all(rows, paths, len(encoders))
+        rows = files.write_all(rows, paths, len(specs))
     form = "json" if as_json else "csv" if as_csv else "files" if files else "lines"
-    failed, total = _print_rows(rows, form, len(names), len(encoders))
+    failed, total = _print_rows(rows, form, len(names), len(specs))
     if files:
         echo(f"note: {files.written} files written to {files.folder}", err=True)
     exit_for(failed, total)

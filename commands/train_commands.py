@@ -21,12 +21,14 @@ def train(
     max_minutes: Annotated[float | None, typer.Option(help="Pause after this time; go on later with --resume.")] = None,
 ) -> None:
     """Train a model by its recipe. A paused or killed run goes on exactly where its last checkpoint stands."""
+    from ..train.engine.distributed import is_first_process
     from ..train.registry import run_recipe
 
     result = run_recipe(recipe, config, out, resume=resume, max_minutes=max_minutes)
     print_notes([f"skipped {item}" for item in result.skipped])
     ended = {"finished": result.finished, "step": result.step, "checkpoint": str(result.checkpoint)}
-    print_json({**ended, "skipped": len(result.skipped), **result.evaluation})
+    if is_first_process():
+        print_json({**ended, "skipped": len(result.skipped), **result.evaluation})
 
 
 def import_checkpoint(

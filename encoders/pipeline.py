@@ -48,20 +48,22 @@ def describe_stream(
     limits: ImageLimits | None = None,
     allow_network: Network = False,
     workers: int | None = None,
+    raise_if_all_fail: bool = True,
 ) -> Iterator[Result]:
     """Describe each image with each encoder (spec -> encoder), in order: image by image, encoder by encoder.
 
     `sources` may be endless: one batch is read ahead, in `workers` threads. Batches of large images are smaller: one
     ends, and reading ahead waits, where the pixels reach `IN_FLIGHT` bytes. An image that cannot be read or described
     yields a result with its error per encoder. Other arguments: see `load_image`.
-    Raises `EncoderError`, while iterating, if an encoder fails alike for all images of the first batch (two or more).
+    Raises `EncoderError`, while iterating, if an encoder fails alike for all images of the first batch (two or more),
+    unless `raise_if_all_fail` is False.
     """
     check_range("batch_size", batch_size, 1)
     if not encoders:
         raise InputError("no encoder was given; name at least one, such as 'coca'")
     limits = limits or DEFAULT_LIMITS
     loading = load_images(sources, limits=limits, allow_network=allow_network, workers=workers, ahead=batch_size)
-    return _describe_batches(loading, encoders, batch_size)
+    return _describe_batches(loading, encoders, batch_size, raise_if_all_fail)
 
 
 def describe_videos(
@@ -85,17 +87,17 @@ def describe_videos(
 
 
 def _describe_batches(
-    loading: Iterator[LoadedImage], encoders: Mapping[str, Encoder], batch_size: int
+    loading: Iterator[LoadedImage], encoders: Mapping[str, Encoder], batch_size: int, raise_if_all_fail: bool
 ) -> Iterator[Result]:
-    is_first = True
+    is_checked = raise_if_all_fail
     for batch in batches(loading, batch_size):
         columns = []
         for spec, encoder in encoders.items():
             described = _describe_readable([one for one in batch if one.image is not None], spec, encoder)
-            if is_first:
+            if is_checked:
                 _raise_if_all_failed(spec, [fault for _, fault in described])
             columns.append(_in_order(batch, spec, described))
-        is_first = False
+        is_checked = False
         for results in zip(*columns, strict=True):
             yield from results
 

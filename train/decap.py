@@ -39,6 +39,7 @@ from .data.caption_ids import IGNORED, caption_ids, check_max_tokens, padded, sh
 from .data.order import epoch_position
 from .data.text_embeddings import cached_embeddings
 from .engine.attention import attention_for_training
+from .engine.distributed import sum_over_processes
 from .engine.randomness import sample_noise, sample_rng
 from .engine.recipe import Count, LoopConfig, NonNegative, Positive, Recipe, Share
 from .engine.settings import settings
@@ -136,10 +137,23 @@ class DecapRecipe(Recipe):
         own_entry = torch.tensor([self._entry(row) for row in rows])
         return {"embeddings": embeddings, "ids": ids, "labels": labels, "own_entry": own_entry}
 
+    def share(self, model: nn.Module, parts: Sequence[dict[str, Tensor]]) -> Sequence[dict[str, Any]]:
+        """tokens: of the whole batch, on average over its parts; each weighs the same however the batch is split."""
+        tokens = torch.stack([part["labels"].ne(IGNORED).sum() for part in parts]).float().mean()
+        return [{"tokens": sum_over_processes(tokens.to(self.clip.device), mean=True)}] * len(parts)
+
     def loss(
-        self, model: nn.Module, batch: dict[str, Tensor], *, step: int, indices: Sequence[int], **shared: Any
+        self,
+        model: nn.Module,
+        batch: dict[str, Tensor],
+        *,
+        step: int,
+        indices: Sequence[int],
+        tokens: Tensor | None = None,
+        **shared: Any,
     ) -> dict[str, Tensor]:
-        """Cross-entropy per token with label smoothing, and the share of tokens that are predicted right."""
+        """Cross-entropy per token with label smoothing, and the share of tokens that are predicted right. tokens: of
+        `share`; by default those of this batch."""
         embeddings, labels = batch["embeddings"], batch["labels"]
         if self.config.projected:
             embeddings = self.project(embeddings, batch["own_entry"])
@@ -147,8 +161,9 @@ class DecapRecipe(Recipe):
         with attention_for_training(embeddings.device):
             logits = model(embeddings, batch["ids"], counted).float()  # (K, V), K the tokens of the whole batch
         true = labels[counted]
-        loss = F.cross_entropy(logits, true, label_smoothing=self.config.label_smoothing)
-        return {"loss": loss, "token_accuracy": (logits.argmax(-1) == true).float().mean()}
+        number = len(true) if tokens is None else tokens
+        loss = F.cross_entropy(logits, true, reduction="sum", label_smoothing=self.config.label_smoothing)
+        return {"loss": loss / number, "token_accuracy": (logits.argmax(-1) == true).sum() / number}
 
     def project(self, embeddings: Tensor, own_entry: Tensor | None = None) -> Tensor:
         """(B, D) embeddings of texts or images as mixtures of the memory; own_entry (B,): left out, -1 for none."""

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from ...errors import InputError
 from ...prompting.templates import PAPER_END
+from ...train.engine.distributed import sum_over_processes
 from ...train.engine.recipe import Count, LoopConfig, NonNegative, Positive, Recipe
 from ...train.engine.settings import settings
 from .answer_model import IGNORED, AnswerModel, Part, by_length, counted, encode, padded, split_by_length
@@ -147,20 +148,35 @@ class LanguageModelRecipe(Recipe):
         options: dict[str, Any] = {"shots": config.shot_answers, "prompt_weight": config.prompt_weight}
         return split_by_length([encode(self.pieces, example, **options) for example in examples])
 
+    def share(self, model: nn.Module, parts: Sequence[list[Part]]) -> Sequence[dict[str, Any]]:
+        """weight: `_weight` of the whole batch, on average over its parts; a token weighs the same however the batch is
+        split."""
+        weight = torch.stack([_weight(part) for part in parts]).mean(0)
+        device = next(self.model.parameters()).device
+        return [{"weight": sum_over_processes(weight.to(device), mean=True)}] * len(parts)
+
     def loss(
-        self, model: nn.Module, batch: list[Part], *, step: int, indices: Sequence[int], **shared: Any
+        self,
+        model: nn.Module,
+        batch: list[Part],
+        *,
+        step: int,
+        indices: Sequence[int],
+        weight: Tensor | None = None,
+        **shared: Any,
     ) -> dict[str, Tensor]:
         """Cross-entropy, each token weighted by one over the square root of its answer's length, so that captions do
-        not drown short answers; that of the answers alone, and the share of their tokens that are predicted right."""
+        not drown short answers; that of the answers alone, and the share of their tokens that are predicted right.
+        weight: of `share`; by default that of this batch."""
         logits = model(batch).float()
         labels, weights, answers = (counted(batch, name) for name in ("labels", "weights", "answers"))
         each = F.cross_entropy(logits, labels, reduction="none")
-        right = (logits.argmax(-1) == labels)[answers].float().mean()
-        own = weights * answers
+        right = (logits.argmax(-1) == labels)[answers].sum()
+        whole, of_answers, answer_tokens = _weight(batch) if weight is None else weight
         return {
-            "loss": (each * weights).sum() / weights.sum(),
-            "answer_loss": (each * own).sum() / own.sum(),
-            "token_accuracy": right,
+            "loss": (each * weights).sum() / whole,
+            "answer_loss": (each * weights * answers).sum() / of_answers,
+            "token_accuracy": right / answer_tokens,
         }
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -205,6 +221,12 @@ class LanguageModelRecipe(Recipe):
         llama.generation_config.eos_token_id = [EOS_ID, self.pieces.piece_to_id(PAPER_END)]
         llama.save_pretrained(folder)
         save_tokenizer(self.pieces, folder, self.config.max_tokens)
+
+
+def _weight(batch: Sequence[Part]) -> Tensor:
+    """(3,): the weight of all tokens, the weight of those of answers, and the number of the latter."""
+    weights, answers = (counted(batch, name) for name in ("weights", "answers"))
+    return torch.stack([weights.sum(), (weights * answers).sum(), answers.sum()])
 
 
 def new_llama(config: LanguageModelConfig) -> LlamaForCausalLM:

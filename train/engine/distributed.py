@@ -1,13 +1,37 @@
-"""What several processes need: gathering with gradients, for contrastive losses, and an orderly end."""
+"""What several processes need: one group, gathering with gradients, for contrastive losses, and an orderly end."""
 
 from __future__ import annotations
 
 import atexit
+import os
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
+import torch
 import torch.distributed as dist
+from accelerate import PartialState
 from torch import Tensor
+
+# Longer than an evaluation, which one process does while the others wait. torchrun sees to processes that die.
+_TIMEOUT = timedelta(hours=6)
+
+
+@cache
+def join_group() -> None:
+    """Join the group of torchrun's processes, if it started this one, and take the GPU that is this process's own.
+
+    To be called before any model is built: until then "cuda" is the first GPU, in every process.
+    """
+    # cpu=True lets Accelerate join torchrun's group on CPU-only hosts.
+    several = {"timeout": _TIMEOUT} if "LOCAL_RANK" in os.environ else {}
+    PartialState(cpu=not torch.accelerator.is_available(), **several)
+    leave_group_at_exit()
+
+
+def is_first_process() -> bool:
+    """Whether this is the only one of torchrun's processes, or the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @cache

@@ -8,7 +8,6 @@ of one that never stopped.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -38,7 +37,7 @@ from .checkpoint import (
     remove_leftovers,
     save_checkpoint,
 )
-from .distributed import leave_group_at_exit
+from .distributed import is_first_process, join_group
 from .metrics_file import append_metrics, drop_metrics_after, read_metrics
 from .optimizer import ExponentialMovingAverage, build_optimizer, learning_rate_at, trainable_parameters
 from .recipe import LoopConfig, Recipe
@@ -100,11 +99,10 @@ def train(
     Raises `InputError` for an `out` that is in use, settings that differ from those of the run to resume, and too many
     unreadable items; `TextlensError` when the loss or its gradient is no longer finite.
     """
-    # cpu=True lets Accelerate join torchrun's group on CPU-only hosts.
-    on_cpu = not torch.accelerator.is_available()
     check_folder(out, resume)
+    join_group()
+    on_cpu = not torch.accelerator.is_available()
     accelerator = Accelerator(gradient_accumulation_steps=config.accumulation, cpu=on_cpu)
-    leave_group_at_exit()
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with writer(out), torch.random.fork_rng(devices=devices), stop_signals() as stop:
         run = _start(recipe, config, out, accelerator, resume)
@@ -160,7 +158,7 @@ def _start(recipe: Recipe, config: LoopConfig, out: Path, accelerator: Accelerat
 
 def writer(out: Path) -> AbstractContextManager[None]:
     """Hold `out` for the block, in the first of several processes; see `one_writer`."""
-    return one_writer(out) if os.environ.get("RANK", "0") == "0" else nullcontext()
+    return one_writer(out) if is_first_process() else nullcontext()
 
 
 def check_folder(out: Path, resume: bool) -> None:

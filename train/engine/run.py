@@ -20,6 +20,7 @@ from accelerate import PartialState
 from ...encoders.clip.frozen_trunk import bf16_is_fast
 from ...encoders.saved_models import read_json
 from ...output_files import disk_writes, write_text
+from .distributed import join_group
 from .loop import TrainResult, check_folder, train, writer
 from .recipe import Recipe
 from .settings import Stage, read_stages
@@ -79,6 +80,7 @@ def run(
     cache: folder for what runs may share, "cache" beside `out` unless given. model: `out/model` unless given. Other
     arguments: `loop.train`.
     """
+    join_group()
     commit = current_commit()  # of the code that trains, not of what is there hours later
     before = _record_before(config)
     recipe = recipe_class(config, cache or out.parent / "cache")  # type: ignore[call-arg]

@@ -244,3 +244,21 @@ def test_subset(clip: Clip) -> None:
     assert list(memory.texts) == [TEXTS[3], TEXTS[1]]
     with pytest.raises(InputError, match="empty"):
         memory.subset([])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells how much memory is the process's own")
+def test_a_loaded_memory_stays_in_its_file(tmp_path: Path) -> None:
+    """Pages of a file are dropped where memory is short; a copy of 3,000,000 entries would not be."""
+
+    def own_memory() -> int:
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+        return int(line.split()[1]) * 1024
+
+    rows = torch.zeros(2**17, 512, dtype=torch.float16)  # 128 MiB
+    rows[torch.arange(len(rows)), torch.arange(len(rows)) % 512] = 1
+    SupportMemory(rows, ["a"] * len(rows), "clip").save(tmp_path)
+    before = own_memory()
+    loaded = SupportMemory.load(tmp_path)
+    found = loaded.project(rows[5:6].float(), 0.01).embeddings
+    assert int(found.argmax()) == 5
+    assert own_memory() - before < 64 * 2**20

@@ -1,58 +1,72 @@
-"""Two gloo processes against one with the full batch. The processes are started once, for all that is compared here."""
+"""Two gloo processes of torchrun against one with the full batch, started once for all that is compared here."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import socket
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from textlens.train.engine.checkpoint import checkpoints, load_checkpoint
 from textlens.train.engine.distributed import gather_with_grad
 from textlens.train.engine.loop import train
 from textlens.train.engine.metrics_file import read_metrics
-from textlens.train.engine.recipe import LoopConfig, Recipe
+from textlens.train.registry import recipes, run_recipe
 
+from .recipe_files import write_recipe_files
 from .tiny_recipe import CONTRASTIVE, MEAN, ContrastiveRecipe, TinyRecipe
 
+SECONDS = 600  # that a launched job may take
 
-def coca() -> tuple[Recipe, LoopConfig]:
-    """That of two_processes.py, which imports its neighbours as a script does."""
-    spec = importlib.util.spec_from_file_location("two_processes", Path(__file__).with_name("two_processes.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(Path(__file__).parent))
-    spec.loader.exec_module(module)
-    return module.coca()
+
+def torchrun(*command: str | Path, processes: int = 2) -> subprocess.Popen[str]:
+    """`torchrun --nproc-per-node PROCESSES COMMAND`, in a process group of its own."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.Popen(
+        [*launcher, *command],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with what two processes trained (see two_processes.py)."""
+    """The folder with what two processes trained (see two_processes.py), and what they start from."""
     out = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    command = [sys.executable, Path(__file__).with_name("two_processes.py"), out]
-    ranks = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **launcher, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=120)[1] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], "\n".join(errors)
+    write_recipe_files(out)
+    for name in recipes():
+        run_recipe(name, out / f"{name}.yaml", out / "mixed" / name, max_minutes=0)
+    launched = torchrun(Path(__file__).with_name("two_processes.py"), out)
+    told, _ = launched.communicate(timeout=SECONDS)
+    assert launched.returncode == 0, told
     return out
+
+
+def processes_of(out: Path) -> Iterator[tuple[int, list[bytes]]]:
+    """Processes with the folder in their command, and their environment variables."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            with suppress(OSError):
+                if os.fsencode(out) in (folder / "cmdline").read_bytes().split(b"\0"):
+                    yield int(folder.name), (folder / "environ").read_bytes().split(b"\0")
+
+
+def wait_until(happened: Callable[[], object]) -> None:
+    end = time.monotonic() + SECONDS
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def report(two: Path, rank: int) -> dict:
@@ -99,13 +113,52 @@ def test_a_contrastive_loss_gives_the_gradient_of_one_process(two: Path, tmp_pat
     assert_close_run(two / rows, tmp_path)
 
 
-def test_coca_trains_on_two_processes_as_on_one_and_evaluates_on_one(two: Path, tmp_path: Path) -> None:
-    train(*coca(), tmp_path)
-    names = ("loss", "contrastive", "caption", "word", "token_accuracy", "gradient_norm")
-    torch.testing.assert_close(figures(two / "coca", *names), figures(tmp_path, *names), rtol=1e-4, atol=1e-6)
-    found, expected = (read_metrics(out)[-1] for out in (two / "coca", tmp_path))
-    assert found["kind"] == "eval"
-    assert found["contrastive"] == pytest.approx(expected["contrastive"], rel=1e-3)
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_a_recipe_trains_on_two_processes_as_on_one_and_resumes_on_another_number(two: Path, name: str) -> None:
+    """Sums in another order, in float32: equal to 1 part in 10,000. mixed: one step by one, by two, by one."""
+    settings = two / f"{name}.yaml"
+    expected = run_recipe(name, settings, two / "one" / name)
+    assert expected.finished
+    assert [line["step"] for line in read_metrics(two / "mixed" / name) if line["kind"] == "train"] == [1, 2]
+    assert run_recipe(name, settings, two / "mixed" / name, resume=True).finished
+    names = expected.metrics.keys() - {"kind", "step", "samples_per_second", "elapsed"}
+    assert {"loss", "gradient_norm"} <= names
+    for other in ("two", "mixed"):
+        torch.testing.assert_close(
+            figures(two / other / name, *names), figures(two / "one" / name, *names), rtol=1e-4, atol=1e-6
+        )
+        assert (two / other / name / "model" / "training.json").exists()
+        found = [line for line in read_metrics(two / other / name) if line["kind"] == "eval"]
+        assert len(found) == bool(expected.evaluation)  # by one of the processes
+
+
+def test_a_killed_process_ends_the_job_with_an_error_and_the_run_goes_on(two: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load((two / "autoencoder.yaml").read_text())
+    settings["loop"] |= {"steps": 1_000_000, "save_every": 1}
+    config, out = tmp_path / "long.yaml", tmp_path / "long"
+    config.write_text(yaml.safe_dump(settings))
+    command = ["--no-python", sys.executable, "-c", "from textlens.cli import main; main()", "train", "autoencoder"]
+    launched = torchrun(*command, "--config", config, "--out", out)
+    try:
+        wait_until(lambda: checkpoints(out))
+        victim = min(pid for pid, variables in processes_of(out) if b"RANK=1" in variables)  # not its data worker
+        os.kill(victim, signal.SIGKILL)
+        told, _ = launched.communicate(timeout=SECONDS)
+    finally:
+        launched.kill()
+    assert launched.returncode == 1
+    assert "Signal 9 (SIGKILL) received by PID" in told
+    wait_until(lambda: not list(processes_of(out)))  # their workers look for their parent every few seconds
+    saved = load_checkpoint(checkpoints(out)[-1])
+    assert saved.tensors["rng"].keys() == {"cpu.0", "cpu.1"}
+    step = saved.state["step"]
+    assert run_recipe("autoencoder", config, out, resume=True, max_minutes=0).step == step + 1
+
+
+def test_two_processes_with_two_workers_each_read_every_sample_of_the_shards_once_an_epoch(two: Path) -> None:
+    keys = [key for rank in range(2) for key in report(two, rank)["keys"]]
+    assert len(report(two, 0)["keys"]) == 16
+    assert len(set(keys)) == len(keys) == 32
 
 
 def test_two_processes_resume_to_the_bit(two: Path) -> None:

@@ -1,17 +1,19 @@
-"""Run by test_distributed.py, once per rank as a launcher would: a few short trainings over gloo."""
+"""Run by test_distributed.py under torchrun: a few short trainings over gloo, and every recipe's command."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from textlens.cli import app
 from textlens.errors import TextlensError
-from textlens.train.coca import CocaConfig, CocaRecipe
+from textlens.train.data.base import DataSource
+from textlens.train.data.files import FileData
 from textlens.train.engine.loop import train
-from textlens.train.engine.recipe import LoopConfig
 from tiny_recipe import CONTRASTIVE, MEAN, ContrastiveRecipe, TinyRecipe
 
 
@@ -22,23 +24,38 @@ class NanOnRankOne(TinyRecipe):
         return {**figures, "loss": figures["loss"] * (float("nan") if broken else 1.0)}
 
 
-def coca() -> tuple[CocaRecipe, LoopConfig]:
-    """With every loss that looks across processes, and an evaluation, which one process does alone."""
-    sys.path.append(str(Path(__file__).parents[1]))
-    from tiny_coca import MODEL, TOKENIZER
+class ShardsRecipe(TinyRecipe):
+    """Counts what two worker processes read from shards, held out or not; learns nothing of it."""
 
-    loop = LoopConfig(steps=1, batch_size=8, num_workers=0, accumulation=2, gradient_clip=None)
-    data = {"source": "scenes", "styles": {"short": 1.0, "loose": 1.0}}
-    settings = {"data": data, "model": MODEL, "tokenizer": TOKENIZER, "word_weight": 0.5, "captioned": ["short"]}
-    return CocaRecipe(CocaConfig(loop=loop, validation_images=4, **settings), Path("unused")), loop
+    def __init__(self, source: DataSource) -> None:
+        super().__init__(dropout=0.0)
+        self.shards, self.keys = source, []
+
+    def batch(self, indices, seed):
+        keys = [sample.key for sample in self.shards.samples(indices, seed, image=False)]
+        return {**super().batch(indices, seed), "keys": keys}
+
+    def loss(self, model, batch, *, step, indices):
+        self.keys += batch["keys"]
+        return super().loss(model, batch, step=step, indices=indices)
+
+
+def run_recipes(folder: Path) -> None:
+    """`textlens train` with each settings file of the folder: the whole run, and one step of a run begun by others."""
+    for settings in sorted(folder.glob("*.yaml")):
+        command = ["train", settings.stem, "--config", str(settings), "--out"]
+        app([*command, str(folder / "two" / settings.stem)], standalone_mode=False)
+        app([*command, str(folder / "mixed" / settings.stem), "--resume", "--max-minutes", "0"], standalone_mode=False)
 
 
 def main(out: Path) -> None:
+    run_recipes(out)  # first: the command must join the group by itself
     recipe = TinyRecipe(dropout=0.0)
     train(recipe, MEAN, out / "mean")
     train(ContrastiveRecipe(), CONTRASTIVE, out / "global")
     train(ContrastiveRecipe(local=True), CONTRASTIVE, out / "local")
-    train(*coca(), out / "coca")
+    shards = ShardsRecipe(FileData(f"webdataset:{out}/s-*.tar", text="json:captions").open())
+    train(shards, replace(MEAN, steps=4, num_workers=2), out / "shards")
 
     train(TinyRecipe(dropout=0.3), MEAN, out / "whole")
     pauses = 0
@@ -51,6 +68,7 @@ def main(out: Path) -> None:
     rank = torch.distributed.get_rank()
     report = {
         "seen": recipe.seen,
+        "keys": shards.keys,
         "pauses": pauses,
         "failure": failure,
         "processes": torch.distributed.get_world_size(),

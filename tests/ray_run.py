@@ -1,20 +1,35 @@
-"""`python ray_run.py SOURCE DST RAY_FOLDER [--kill]`: recaption on a Ray of this machine with two workers.
+"""Commands of textlens on a Ray of this machine with two workers.
 
---kill: one of the workers gets a SIGKILL once the first part is there. Prints the exit signals seen, as JSON.
+As a script, `python ray_run.py RAY_FOLDER KILL_AFTER COMMAND …`: one of the workers gets a SIGKILL once there is a
+parquet file in KILL_AFTER; "-" for none. Its process number stands on stderr.
 """
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
-import ray
-from textlens.train.recaption.recaption import RecaptionSettings, recaption
+import pytest
+
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: the extra `ray`")
+SECONDS = 600
+
+
+def run_on_ray(*command: str, kill_after: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`textlens COMMAND`, which should name the engine and two workers."""
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="ray-") as folder:  # Ray's sockets need a short path
+        script = [sys.executable, __file__, folder, str(kill_after or "-")]
+        return subprocess.run(
+            [*script, *command], capture_output=True, text=True, env=environment, timeout=SECONDS, check=False
+        )
 
 
 def workers() -> list[int]:
@@ -37,6 +52,8 @@ def session(folder: Path) -> bool:
 
 def start(folder: str) -> None:
     """Ray gives up a start that takes some seconds, as it does where the processor is busy: so up to four times."""
+    import ray
+
     for turn in range(4):
         try:
             ray.init(
@@ -50,21 +67,21 @@ def start(folder: str) -> None:
     raise SystemExit("Ray does not start here")
 
 
-def kill_one(out: Path, killed: list[int]) -> None:
+def kill_one(out: Path) -> None:
     while not list(out.glob("*.parquet")):
         time.sleep(0.005)
     victim = workers()[0]
     os.kill(victim, signal.SIGKILL)
-    killed.append(victim)
+    print(f"killed {victim}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    source, out, folder = sys.argv[1:4]
+    from textlens.cli import main
+
+    temporary, watched, *arguments = sys.argv[1:]
     os.environ["TEXTLENS_RAY_TEST"] = str(os.getpid())
-    start(folder)
-    killed: list[int] = []
-    if "--kill" in sys.argv:
-        threading.Thread(target=kill_one, args=(Path(out), killed), daemon=True).start()
-    settings = RecaptionSettings(source, Path(out), {"short": "scenes:coca"}, batch_size=2, workers=2)
-    made = recaption(settings, "ray")
-    print(json.dumps({"killed": len(killed), "images": made.images, "problems": made.problems}))
+    start(temporary)
+    if watched != "-":
+        threading.Thread(target=kill_one, args=(Path(watched),), daemon=True).start()
+    sys.argv[1:] = arguments
+    main()
