@@ -30,8 +30,11 @@ def check_regular(path: Path) -> None:
         raise InputError(f"{path} cannot be read (it is {_kind(mode)}); expected a file")
 
 
-def read_text(path: Path, limit: int = MAX_TEXT) -> str:
-    """The UTF-8 text of a regular file of at most `limit` bytes. Raises `InputError` that names the file."""
+def read_text(path: Path, limit: int = MAX_TEXT, *, encoding: str = "utf-8") -> str:
+    """The UTF-8 text of a regular file of at most `limit` bytes. Raises `InputError` that names the file.
+
+    encoding: "utf-8-sig" passes over a byte order mark, which editors of Windows write.
+    """
     try:
         # What is open is judged, so nothing can be put in its place.
         with os.fdopen(os.open(path, WITHOUT_WAITING), "rb") as file:
@@ -40,7 +43,7 @@ def read_text(path: Path, limit: int = MAX_TEXT) -> str:
                 raise InputError(f"{path} cannot be read (it is {_kind(mode)}); expected a file")
             if size > limit:
                 raise InputError(f"{path} has {size:,} bytes; expected {limit:,} at most")
-            return file.read(size).decode("utf-8")  # of that size: `read` makes room for all it is told
+            return file.read(size).decode(encoding)  # of that size: `read` makes room for all it is told
     except UnicodeDecodeError as error:
         raise InputError(f"{path} cannot be read ({error}); expected UTF-8 text") from error
     except (OSError, ValueError) as error:
