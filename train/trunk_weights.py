@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..encoders.saved_models import fill_strictly, first_line
-from ..errors import InputError
+from ..encoders.saved_models import fill_strictly
+from ..errors import InputError, reason
 
 
 def fill_trunk(trunk: nn.Module, file: str) -> None:
@@ -42,7 +42,7 @@ def read_tensors(file: str) -> dict[str, Tensor]:
         found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError, AttributeError) as error:
         raise InputError(
-            f"{path} cannot be read ({first_line(error)}); expected .safetensors or .pth of tensors"
+            f"{path} cannot be read ({reason(error)}); expected .safetensors or .pth of tensors"
         ) from error
     if not isinstance(found, dict) or not all(isinstance(one, Tensor) for one in found.values()):
         raise InputError(f"{path} holds {type(found).__name__}; expected a state dict of tensors")

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...encoders.saved_models import shortened, without_bars
-from ...errors import InputError
+from ...encoders.saved_models import without_bars
+from ...errors import InputError, shortened
 from .base import Completion, Request
 from .cached_batch import CachedBatch, CachedModel, Prefix, shared_length
 from .chat_turns import takes_turns

@@ -40,10 +40,3 @@ def check_bytes(size: int, limits: ImageLimits) -> None:
         raise ImageError(
             f"over the limit of {limits.max_bytes:,} bytes; use a smaller file or raise ImageLimits.max_bytes"
         )
-
-
-def reason(error: BaseException) -> str:
-    """An error's message, short and on one line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

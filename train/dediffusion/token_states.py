@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from ...encoders.clip.parts import PACKAGES, transformers_source
-from ...encoders.saved_models import shortened
-from ...errors import InputError
+from ...errors import InputError, shortened
 from .soft_tokens import token_embedding
 
 
