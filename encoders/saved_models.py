@@ -131,6 +131,15 @@ def relative_name(name: str, folder: Path) -> str:
     return relative if relative.startswith(".") else f"./{relative}"
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises `InputError` that names it."""
+    check_regular(path)
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read, missing or damaged ({error}); expected safetensors") from error
+
+
 def load_weights(
     model: nn.Module,
     path: Path,
@@ -143,11 +152,7 @@ def load_weights(
 
     elsewhere: parts of the model whose weights are there already, and not in the file.
     """
-    check_regular(path)
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read, missing or damaged ({error}); expected safetensors") from error
+    tensors = read_weights(path)
     there = [name for name in model.state_dict() if name.startswith(tuple(f"{place}." for place in elsewhere))]
     fill_strictly(model, tensors, f"{path} does not fit the {config_name} beside it", tied=[*tied, *there])
 
