@@ -45,7 +45,9 @@ class ServiceError(TextlensError):
     status: of an HTTP error.
     """
 
-    status: int | None = None
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -289,9 +291,7 @@ def service_errors(
         message, hint = f"{server} {failure}: {cause} ({type(cause).__name__})", ""
     else:
         return
-    raised = ServiceError(clean(masked(message, key), max_chars=600) + hint)
-    raised.status = status
-    raise raised
+    raise ServiceError(clean(masked(message, key), max_chars=600) + hint, status)
 
 
 def masked(text: str, key: str) -> str:
