@@ -6,8 +6,10 @@ The system's limit on the size of a file stands for the disk: what it refuses co
 from __future__ import annotations
 
 import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from textlens.encoders.saved_models import save_weights, write_text
+from textlens.train.data.mapped_array import new_array
 from textlens.train.engine.checkpoint import checkpoints, load_checkpoint
 from textlens.train.engine.loop import train
 
@@ -82,6 +85,25 @@ def test_a_file_stays_as_it_was(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="File too large"):
             save_weights({"a": torch.ones(5000)}, tmp_path / "a.safetensors")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_an_array_has_its_blocks_before_it_is_filled(tmp_path: Path) -> None:
+    with new_array(tmp_path / "rows.npy", (1000, 1000)):
+        (file,) = tmp_path.iterdir()
+        assert file.stat().st_blocks * 512 >= 2_000_000
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.npy"]
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a tmpfs, which knows at once what it cannot hold")
+def test_an_array_that_the_disk_cannot_hold_is_an_error_before_it_is_filled() -> None:
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    try:
+        more = shutil.disk_usage(folder).total // 2 + 2**20  # fp16 numbers
+        with pytest.raises(OSError, match="No space left on device"), new_array(folder / "rows.npy", (more,)):
+            raise AssertionError("the first page written would end the process by SIGBUS")
+        assert list(folder.iterdir()) == []
+    finally:
+        shutil.rmtree(folder)
 
 
 class FullDisk(TinyRecipe):
