@@ -11,6 +11,11 @@ Network = bool | Literal["private"]
 """Whether http(s) addresses are fetched: True those of public hosts, "private" those of private networks too."""
 
 
+def allowed_network(public: bool, private: bool) -> Network:
+    """Of the options --allow-network and --allow-private-network."""
+    return "private" if private else public
+
+
 class ImageError(InputError):
     """An image cannot be used: missing, damaged, over a limit, or of an unsupported format."""
 
