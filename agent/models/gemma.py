@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from ...cache import cache_folder
-from ...errors import InputError, shortened
+from ...errors import InputError, escaped, shortened
 
 if TYPE_CHECKING:
     from .transformers import InProcessModel
@@ -72,7 +72,7 @@ GEMMA = PackagedModel(
 
 
 def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(escaped(line), file=sys.stderr, flush=True)
 
 
 def load_gemma(device: str | None = None, spec: str = "gemma", *, model: PackagedModel = GEMMA) -> InProcessModel:
