@@ -65,10 +65,10 @@ def test_one_line_for_each_image(capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_cell_of_a_table_forges_another(capsys: pytest.CaptureFixture[str]) -> None:
     made = aligned(["task", "score"], [["a\n| b", "1"], ["\x1b[2Jc", "10"]])
     assert made.splitlines() == [
-        r"| task       | score |",
-        r"|------------|------:|",
-        r"| a\n\| b    |     1 |",
-        r"| \x1b[2Jc   |    10 |",
+        r"| task     | score |",
+        r"|----------|------:|",
+        r"| a\n\| b  |     1 |",
+        r"| \x1b[2Jc |    10 |",
     ]
     print_note("a\r\nnote: b")
     assert capsys.readouterr().err == "note: a\\r\\nnote: b\n"
