@@ -12,7 +12,7 @@ import typer
 
 from .commands.option_names import OptionNamesCommand
 from .commands.printing import echo, show_warnings_once
-from .errors import TextlensError
+from .errors import TextlensError, reason
 from .plugins import load, registered
 
 app = typer.Typer(
@@ -84,7 +84,7 @@ def main() -> None:
 
 def _told(error: OSError) -> str:
     """What the system refused, on one line: a full disk, a folder that may not be written, a file that has gone."""
-    what = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    what = reason(error)
     place = f" ({error.filename})" if error.filename is not None else ""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return f"{what}{place}" + ("; make room, or write elsewhere" if full else "")

@@ -34,6 +34,17 @@ def check_range(name: str, value: float, low: float, high: float | None = None) 
         raise InputError(f"{name} is {value}; expected {low} {'or more' if high is None else f'to {high}'}")
 
 
+def shortened(error: BaseException | str, limit: int = 600) -> str:
+    """An error's message on one line, cut at `limit` characters; the error's class where it says nothing."""
+    message = " ".join(str(error).split()) or ("" if isinstance(error, str) else type(error).__name__)
+    return message if len(message) <= limit else message[:limit] + " ..."
+
+
+def reason(error: BaseException, limit: int = 300) -> str:
+    """`shortened` for a message that names the file already: errors of the system without their path."""
+    return shortened(error.strerror if isinstance(error, OSError) and error.strerror else error, limit)
+
+
 def escaped(text: str, *, keep: str = "") -> str:
     """The text with every sign that moves a cursor, starts a line, hides or reorders text as its escape, "\\x1b".
 

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, reason
 
 MAX_TEXT = 64 << 20  # bytes of a settings or config file; tokenizers of 250,000 tokens have 17 MB
 MAX_VALUES = 1_000_000  # in a YAML file, aliases counted as often as they stand for something
@@ -25,13 +25,16 @@ def check_regular(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({_reason(error)}); expected a file") from error
+        raise InputError(f"{path} cannot be read ({reason(error)}); expected a file") from error
     if not stat.S_ISREG(mode):
         raise InputError(f"{path} cannot be read (it is {_kind(mode)}); expected a file")
 
 
-def read_text(path: Path, limit: int = MAX_TEXT) -> str:
-    """The UTF-8 text of a regular file of at most `limit` bytes. Raises `InputError` that names the file."""
+def read_text(path: Path, limit: int = MAX_TEXT, *, encoding: str = "utf-8") -> str:
+    """The UTF-8 text of a regular file of at most `limit` bytes. Raises `InputError` that names the file.
+
+    encoding: "utf-8-sig" passes over a byte order mark, which editors of Windows write.
+    """
     try:
         # What is open is judged, so nothing can be put in its place.
         with os.fdopen(os.open(path, WITHOUT_WAITING), "rb") as file:
@@ -40,13 +43,13 @@ def read_text(path: Path, limit: int = MAX_TEXT) -> str:
                 raise InputError(f"{path} cannot be read (it is {_kind(mode)}); expected a file")
             if size > limit:
                 raise InputError(f"{path} has {size:,} bytes; expected {limit:,} at most")
-            return file.read(size).decode("utf-8")  # of that size: `read` makes room for all it is told
+            return file.read(size).decode(encoding)  # of that size: `read` makes room for all it is told
     except UnicodeDecodeError as error:
         raise InputError(f"{path} cannot be read ({error}); expected UTF-8 text") from error
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} cannot be read ({_reason(error)}); expected a file") from error
+        raise InputError(f"{path} cannot be read ({reason(error)}); expected a file") from error
 
 
 def read_json_file(path: Path) -> Any:
@@ -56,7 +59,7 @@ def read_json_file(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} cannot be read ({_reason(error)}); expected JSON") from error
+        raise InputError(f"{path} cannot be read ({reason(error)}); expected JSON") from error
 
 
 def read_yaml(path: Path) -> Any:
@@ -77,7 +80,7 @@ def read_yaml(path: Path) -> Any:
     try:
         values = yaml.load(text, Loader)
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, KeyError, OverflowError) as error:
-        raise InputError(f"cannot read settings from {path}: {_reason(error)}") from error
+        raise InputError(f"cannot read settings from {path}: {reason(error)}") from error
     if _too_many(values):
         raise InputError(f"{path} holds more than {MAX_VALUES:,} values, or nests without end; expected settings")
     return values
@@ -112,10 +115,3 @@ def _finite(text: str) -> float:
 def _kind(mode: int) -> str:
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "a device")
-
-
-def _reason(error: Exception) -> str:
-    """What happened, without the path that the message names already."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split())[:300] or type(error).__name__

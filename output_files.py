@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .folder_lock import one_writer
 
 _OS_ERROR = re.compile(r"os error (\d+)")  # how libraries in Rust tell the system's number
 
@@ -23,6 +26,39 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_folder(folder: str | Path, config: str) -> Iterator[Path]:
+    """A temporary folder beside `folder` to write a model into. Its files move once all are complete; none does if they
+    cannot be. Files of other names stay in `folder`, which is held against other writers.
+
+    config: the file without which the others are no model. An old one goes first and the new one comes last, so that a
+    kill in between leaves no mixture that loads.
+    """
+    folder = Path(os.path.realpath(folder))
+    part, is_new = folder.with_name(f".{folder.name}.part"), not folder.exists()
+    try:
+        with one_writer(folder):
+            shutil.rmtree(part, ignore_errors=True)  # of a killed process
+            try:
+                part.mkdir()
+                with disk_writes(folder):
+                    yield part
+                (folder / config).unlink(missing_ok=True)
+                for file in sorted(part.rglob("*"), key=lambda path: path == part / config):
+                    place = folder / file.relative_to(part)
+                    if file.is_dir():
+                        place.mkdir(exist_ok=True)
+                    else:
+                        os.replace(file, place)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # not empty: another writer's
+                folder.rmdir()
         raise
 
 

@@ -7,9 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from .errors import escaped
+
 if TYPE_CHECKING:
     from rich.progress import Progress, Task
     from rich.text import Text
+
+
+def print_note(text: str) -> None:
+    """A line on stderr that begins with "note: ", whatever the text holds."""
+    print(f"note: {escaped(text)}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..encoders.loading.limits import allowed_network
 from ..errors import InputError
 from ..progress import paused, progress_bar
 from .command_options import (
@@ -21,7 +22,6 @@ from .command_options import (
     PrivateNetwork,
     Recursive,
     Seed,
-    allowed_network,
 )
 from .printing import arguments, bytes_of_stdin, echo, exit_for, expanded, print_error, print_json, print_notes
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .command_options import Encoders, PrivateNetwork, allowed_network
-from .printing import exit_for
+from ..encoders.loading.limits import allowed_network
+from .command_options import Encoders, PrivateNetwork
+from .printing import echo, exit_for
 
 
 def chat(
@@ -68,5 +69,5 @@ def serve_llm(
     """Serve a language model with vLLM until Ctrl-C; prints the address to give to --llm."""
     from ..agent.models.serving import serve
 
-    notes = partial(typer.echo, err=True)
+    notes = partial(echo, err=True)
     serve(typer.echo, model, port=port, python=python, arguments=flags or (), say=notes)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from ..encoders.image_sources import Network as AllowedNetwork
 
 Encoders = Annotated[
     list[str] | None,
@@ -51,8 +48,3 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line o
 
 
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="The pictures of subfolders too.")]
-
-
-def allowed_network(public: bool, private: bool) -> AllowedNetwork:
-    """What --allow-network and --allow-private-network say, as `load_image` takes it."""
-    return "private" if private else public

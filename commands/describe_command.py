@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..agent.tool_options import MaxPixels
+from ..encoders.loading.limits import allowed_network
 from ..errors import InputError
 from ..progress import progress_bar
-from .command_options import AsJson, Encoders, Images, Network, PrivateNetwork, Recursive, allowed_network
+from .command_options import AsJson, Encoders, Images, Network, PrivateNetwork, Recursive
 from .printing import (
     bytes_of_stdin,
     echo,
@@ -50,7 +52,7 @@ def describe(
         str | None, typer.Option(help="What to ask of hf: encoders, such as 'What is on the table?' or 'a photo of'.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 32,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels than this.")] = 64_000_000,
+    max_pixels: MaxPixels = 64_000_000,
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="local, or ray on the cluster that RAY_ADDRESS names.")
     ] = "local",

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..agent.tool_options import Decoder, Guidance, Steps
+from ..encoders.loading.limits import allowed_network
 from ..errors import InputError
 from ..output_files import replacing
-from .command_options import AsJson, LanguageModelSpec, Network, PrivateNetwork, allowed_network
+from .command_options import AsJson, LanguageModelSpec, Network, PrivateNetwork
 from .printing import echo, print_json, print_notes
 
 if TYPE_CHECKING:
@@ -25,12 +27,7 @@ def recreate(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write, such as out.png: image, words, redrawn.")],
     encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="Encoder spec, for an image.")] = None,
-    decoder: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one."
-        ),
-    ] = None,
+    decoder: Decoder = None,
     variant: Annotated[
         str | None,
         typer.Option(
@@ -41,8 +38,8 @@ def recreate(
         bool, typer.Option("--upsample", help="Let a language model make the words detailed before they are drawn.")
     ] = False,
     llm: LanguageModelSpec = None,
-    guidance: Annotated[float, typer.Option(min=1, help="Guidance scale; 1 is none.")] = 3.0,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 50,
+    guidance: Guidance = 3.0,
+    steps: Steps = 50,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws another image.")] = 0,
     allow_network: Network = False,
     allow_private_network: PrivateNetwork = False,

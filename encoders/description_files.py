@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from ..folder_lock import one_writer
-from .image_sources import ImageSource, reason, url_scheme
+from .image_sources import ImageSource, url_scheme
 from .pipeline import Result
 from .saved_models import write_text
 

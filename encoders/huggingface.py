@@ -12,11 +12,11 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from ..errors import InputError, check_range
+from ..errors import InputError, check_range, shortened
 from .base import Description
 from .hf_prompts import DEFAULT_PROMPT, asked_of, prompt_text
 from .loading.size_limit import folder_shapes, no_larger_than
-from .saved_models import shortened, without_bars
+from .saved_models import without_bars
 
 
 class HuggingFaceCaptioner:

@@ -10,10 +10,10 @@ from urllib.parse import unquote_to_bytes
 
 from PIL import Image
 
-from .loading.limits import DEFAULT_LIMITS, ImageError, ImageLimits, Network, check_bytes, reason
+from .loading.limits import DEFAULT_LIMITS, ImageError, ImageLimits, Network, check_bytes
 from .loading.opened_files import read_regular
 
-__all__ = ["DEFAULT_LIMITS", "ImageError", "ImageLimits", "ImageSource", "Network", "display_name", "reason"]
+__all__ = ["DEFAULT_LIMITS", "ImageError", "ImageLimits", "ImageSource", "Network", "display_name"]
 
 ImageSource = str | Path | bytes | Image.Image
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import InputError, check_range
+from ..errors import InputError, check_range, shortened
 from .base import Description, Encoder
 from .frames import load_frames
 from .image_sources import DEFAULT_LIMITS, ImageError, ImageLimits, ImageSource, Network
@@ -148,10 +148,7 @@ def _raise_if_all_failed(spec: str, faults: list[Exception | None]) -> None:
         ) from first
 
 
-def _short(error: Exception, limit: int = 300) -> str:
+def _short(error: Exception) -> str:
     """The error on one line; its class too where the message may not be meant for users."""
-    message = " ".join(str(error).split())
-    message = message if len(message) <= limit else f"{message[:limit]} ..."
-    if isinstance(error, ValueError | RuntimeError) and message:
-        return message
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    message, name = shortened(error, 300), type(error).__name__
+    return message if isinstance(error, ValueError | RuntimeError) or message == name else f"{name}: {message}"

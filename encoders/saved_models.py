@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, reason, shortened
 from ..input_files import check_regular, read_json_file
 from ..output_files import replacing, write_text
 from .loading.guard import check_weights
@@ -42,8 +42,7 @@ def checkpoint_folder(source: str | Path, kind: str) -> Path:
         return Path(snapshot_download(source, allow_patterns=list(FILES)))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise InputError(
-            f"{source!r} is neither a folder nor a {kind} on the Hugging Face hub that can be fetched "
-            f"({first_line(error)})"
+            f"{source!r} is neither a folder nor a {kind} on the Hugging Face hub that can be fetched ({reason(error)})"
         ) from error
 
 
@@ -57,7 +56,7 @@ def push_folder(folder: Path, repo_id: str, *, private: bool | None = None) -> s
         return str(HfApi().upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=list(FILES)))
     except (OSError, HTTPError, HfHubHTTPError, HFValidationError) as error:
         raise InputError(
-            f"nothing could be pushed to {repo_id!r} on the Hugging Face hub ({first_line(error)}); check the "
+            f"nothing could be pushed to {repo_id!r} on the Hugging Face hub ({reason(error)}); check the "
             "name, the network, and that `hf auth login` was run with a token that may write"
         ) from error
 
@@ -132,6 +131,15 @@ def relative_name(name: str, folder: Path) -> str:
     return relative if relative.startswith(".") else f"./{relative}"
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises `InputError` that names it."""
+    check_regular(path)
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read, missing or damaged ({error}); expected safetensors") from error
+
+
 def load_weights(
     model: nn.Module,
     path: Path,
@@ -144,11 +152,7 @@ def load_weights(
 
     elsewhere: parts of the model whose weights are there already, and not in the file.
     """
-    check_regular(path)
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read, missing or damaged ({error}); expected safetensors") from error
+    tensors = read_weights(path)
     there = [name for name in model.state_dict() if name.startswith(tuple(f"{place}." for place in elsewhere))]
     fill_strictly(model, tensors, f"{path} does not fit the {config_name} beside it", tied=[*tied, *there])
 
@@ -196,12 +200,6 @@ def quiet(*logs: Any) -> Iterator[None]:
             log.set_verbosity(level)
 
 
-def shortened(error: Exception | str, limit: int = 600) -> str:
-    """The error's message on one line."""
-    message = " ".join(str(error).split())
-    return message if len(message) <= limit else message[:limit] + " ..."
-
-
 def load_pickled(path: Path, *, read: str, expected: str) -> Any:
     """What a checkpoint of `torch.save` holds; no code of it runs. read, expected: what the errors name.
 
@@ -215,12 +213,12 @@ def load_pickled(path: Path, *, read: str, expected: str) -> Any:
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} is refused: a pickle can hold code, and only {read} are read; expected {expected} "
-            f"({first_line(error)})"
+            f"({reason(error)})"
         ) from error
     except InputError:
         raise
     except Exception as error:  # damaged archives and pickles raise almost anything
-        raise InputError(f"{path} cannot be read, missing or damaged ({first_line(error)})") from error
+        raise InputError(f"{path} cannot be read, missing or damaged ({reason(error)})") from error
 
 
 def _check_stored(loaded: Any, path: Path) -> None:
@@ -239,8 +237,3 @@ def _check_stored(loaded: Any, path: Path) -> None:
                 raise InputError(
                     f"{path} holds a tensor of shape {tuple(one.shape)} without its numbers; save it again"
                 )
-
-
-def first_line(error: Exception) -> str:
-    """First line of the error's message; its class where there is none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)

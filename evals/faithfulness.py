@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
+from ..input_files import read_text
 from ..prompting.faithfulness import check
 
 Judge = Callable[[str, str], bool]
@@ -58,11 +59,11 @@ class Confusion:
 def load_pairs(path: Path) -> list[RewritePair]:
     """Read a JSON Lines file of pairs; raises `InputError` naming the file and line of a malformed one."""
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             try:
                 pairs.append(RewritePair(**json.loads(line)))
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, RecursionError) as error:
                 raise InputError(f"{path}, line {number}: {error}; expected original, rewritten, faithful") from error
     return pairs
 

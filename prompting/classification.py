@@ -26,8 +26,13 @@ class ClassificationTemplate(Template):
         if not self.labels or len(known) < len(self.labels):
             raise InputError(f"got labels {list(self.labels)}: expected one or more, each different from the others")
         for label in self.labels:
-            if not label.strip() or label != self.clean(label) or '"' in label:
-                raise InputError(f"label {label!r} cannot stand in a prompt: expected one line of text without quotes")
+            plain = self.clean(label)
+            if not plain or label != plain or '"' in label:
+                fix = f"; as in {plain!r}" if plain and label != plain and '"' not in plain else ""
+                raise InputError(
+                    f"label {label!r} cannot stand in a prompt: expected one line of text without quotes, field names "
+                    f"and the shape of a special token, <x>, [x] or |x|{fix}"
+                )
 
     @classmethod
     def paper(cls, labels: tuple[str, ...], *, induction: bool = True) -> ClassificationTemplate:

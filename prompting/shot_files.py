@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from ..errors import InputError
+from ..input_files import read_text
 from .templates import Context, Shot
 
 _KEYS = ("answer", "question", "context", "image", "id")
@@ -20,12 +21,7 @@ def load_shots(path: str | Path) -> list[Shot]:
     Raises `InputError` naming the file, the line, and what was expected there.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"cannot read shots from {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text at byte {error.start}; shots are JSON Lines in UTF-8") from error
+    text = read_text(path, encoding="utf-8-sig")
     # Not splitlines(), which also breaks at U+2028 and the like: JSON allows those inside a string.
     lines = text.split("\n")
     shots = [_shot(line, f"{path}, line {n}", path.parent, n) for n, line in enumerate(lines, 1) if line.strip()]

@@ -5,18 +5,28 @@ The system's limit on the size of a file stands for the disk: what it refuses co
 
 from __future__ import annotations
 
+import json
 import resource
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import torch
+from textlens.encoders.clip.open_clip_files import WEIGHTS_NAME
+from textlens.encoders.clip.open_clip_import import import_open_clip
 from textlens.encoders.saved_models import save_weights, write_text
+from textlens.folder_lock import is_lock
+from textlens.output_files import whole_folder
+from textlens.train.data.mapped_array import new_array
 from textlens.train.engine.checkpoint import checkpoints, load_checkpoint
 from textlens.train.engine.loop import train
 
@@ -82,6 +92,90 @@ def test_a_file_stays_as_it_was(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="File too large"):
             save_weights({"a": torch.ones(5000)}, tmp_path / "a.safetensors")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_an_array_has_its_blocks_before_it_is_filled(tmp_path: Path) -> None:
+    with new_array(tmp_path / "rows.npy", (1000, 1000)):
+        (file,) = tmp_path.iterdir()
+        assert file.stat().st_blocks * 512 >= 2_000_000
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.npy"]
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a tmpfs, which knows at once what it cannot hold")
+def test_an_array_that_the_disk_cannot_hold_is_an_error_before_it_is_filled() -> None:
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    try:
+        more = shutil.disk_usage(folder).total // 2 + 2**20  # fp16 numbers
+        with pytest.raises(OSError, match="No space left on device"), new_array(folder / "rows.npy", (more,)):
+            raise AssertionError("the first page written would end the process by SIGBUS")
+        assert list(folder.iterdir()) == []
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def epoch(tmp_path: Path) -> Callable[[int], Path]:
+    """A checkpoint of open_clip's training, of tiny.json beside it, with weights of a seed."""
+    text = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+    vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
+    config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    (tmp_path / "tiny.json").write_text(json.dumps(config))
+
+    def write(seed: int) -> Path:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            torch.save(open_clip.model.CLIP(**json.loads(json.dumps(config))).state_dict(), tmp_path / f"{seed}.pt")
+        return tmp_path / f"{seed}.pt"
+
+    return write
+
+
+def test_an_import_is_there_whole_or_not_at_all(epoch: Callable[[int], Path], tmp_path: Path) -> None:
+    before = sorted(path.name for path in (epoch(1).parent, epoch(2).parent)[0].iterdir())
+    out, model = tmp_path / "out", str(tmp_path / "tiny.json")
+    with room_for(100_000), pytest.raises(OSError, match="File too large"):  # the config has room, the weights have not
+        import_open_clip(tmp_path / "1.pt", out, model=model)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    import_open_clip(tmp_path / "1.pt", out, model=model)
+    (out / "notes.txt").write_text("mine")
+    held = {path.name: path.read_bytes() for path in out.iterdir()}
+    with room_for(100_000), pytest.raises(OSError, match="File too large"):
+        import_open_clip(tmp_path / "2.pt", out, model=model)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == held
+    import_open_clip(tmp_path / "2.pt", out, model=model)
+    assert held.keys() == {path.name for path in out.iterdir()}
+    assert (out / WEIGHTS_NAME).read_bytes() != held[WEIGHTS_NAME]
+
+
+def test_a_killed_writer_leaves_no_mixture_of_two_models(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with whole_folder(out, "config.json") as part:
+        for name in ("config.json", "weights", "tokenizer"):
+            (part / name).write_text("old")
+    killed = """
+import os, signal, sys
+from textlens.output_files import whole_folder
+left, move = int(sys.argv[2]), os.replace
+def replace(*paths):
+    global left
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    move(*paths)
+os.replace = replace
+with whole_folder(sys.argv[1], "config.json") as part:
+    for name in ("config.json", "weights", "tokenizer"):
+        (part / name).write_text("new")
+"""
+    for moved in range(3):
+        done = subprocess.run([sys.executable, "-c", killed, str(out), str(moved)], check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert not (out / "config.json").exists()
+    with whole_folder(out, "config.json") as part:
+        assert list(part.iterdir()) == []
+        (part / "config.json").write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+    assert sorted(path.name for path in out.iterdir() if not is_lock(path)) == ["config.json", "tokenizer", "weights"]
 
 
 class FullDisk(TinyRecipe):

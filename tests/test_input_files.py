@@ -8,8 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from textlens.agent.tools.toolkit_settings import ToolkitSettings
 from textlens.errors import InputError
+from textlens.evals.faithfulness import load_pairs
+from textlens.evals.task_data.table_rows import read_rows
 from textlens.input_files import check_regular, read_json_file, read_text, read_yaml
+from textlens.prompting.shot_files import load_shots
+from textlens.scenes.language_model.encoder_texts import read_encoder_texts
+from textlens.train.recaption.caption_checks import read_deny_list
 
 from .damage import DEEP
 
@@ -29,6 +35,31 @@ def test_what_is_no_file_is_named_and_does_not_hang(kind: str, read: Callable[[P
     PLACES[kind](path)
     with pytest.raises(InputError, match=rf"config cannot be read \(.*{kind}"):
         read(path)
+
+
+READERS = {
+    "tools.yaml": ToolkitSettings.read,
+    "shots.jsonl": load_shots,
+    "pairs.jsonl": load_pairs,
+    "rows.jsonl": read_rows,
+    "rows.parquet": read_rows,
+    "texts.jsonl": read_encoder_texts,
+    "deny.txt": read_deny_list,
+}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("name", READERS)
+def test_files_of_users_are_read_alike(name: str, kind: str, tmp_path: Path) -> None:
+    PLACES[kind](tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name} cannot be read \(.*{kind}"):
+        READERS[name](tmp_path / name)
+
+
+def test_a_yaml_bomb_is_no_toolkit(tmp_path: Path) -> None:
+    (tmp_path / "tools.yaml").write_text(BOMB)
+    with pytest.raises(InputError, match=r"tools\.yaml holds more than"):
+        ToolkitSettings.read(tmp_path / "tools.yaml")
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

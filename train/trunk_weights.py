@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..encoders.saved_models import fill_strictly, first_line
+from ..encoders.saved_models import fill_strictly, load_pickled, read_weights
 from ..errors import InputError
 
 
@@ -38,12 +34,9 @@ def fill_trunk(trunk: nn.Module, file: str) -> None:
 def read_tensors(file: str) -> dict[str, Tensor]:
     """The tensors of a file, as `fill_trunk` takes it."""
     path = _path(file)
-    try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError, AttributeError) as error:
-        raise InputError(
-            f"{path} cannot be read ({first_line(error)}); expected .safetensors or .pth of tensors"
-        ) from error
+    if path.suffix == ".safetensors":
+        return read_weights(path)
+    found = load_pickled(path, read="tensors", expected=".safetensors, or .pth of tensors")
     if not isinstance(found, dict) or not all(isinstance(one, Tensor) for one in found.values()):
         raise InputError(f"{path} holds {type(found).__name__}; expected a state dict of tensors")
     return found

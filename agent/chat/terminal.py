@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TextIO
@@ -11,7 +10,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from ...errors import InputError
+from ...errors import InputError, escaped
 from ...prompting.sanitize import one_line
 from ..models.server import masked
 
@@ -80,8 +79,8 @@ class Terminal:
 
 
 def printable(text: str) -> str:
-    """The text without control characters, which could move the cursor or hide text."""
-    return "".join(char for char in text if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs"))
+    """The text without what could move the cursor, hide or reorder text (`errors.escaped`)."""
+    return "".join(char for char in text if char in "\n\t" or escaped(char) == char)
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from ...encoders.loading.limits import allowed_network
 from ...errors import InputError
+from ..tool_options import Decoder, Encoders, Guidance, LanguageModelSpec, MaxPixels, Steps, named_models
 
 HOST, PORT = "127.0.0.1", 8020
 TOKEN_VARIABLE = "TEXTLENS_MCP_TOKEN"
@@ -20,22 +22,13 @@ def mcp(
         list[str] | None,
         typer.Option("--image", "-i", help="A single image, file, glob or data URL, known as image-1, …; repeatable."),
     ] = None,
-    encoder: Annotated[
-        list[str] | None, typer.Option("--encoder", "-e", help="Encoder spec, as of ask; repeatable.")
-    ] = None,
-    llm: Annotated[
-        str | None, typer.Option(help="Language model inside the tools, as of ask: gemma, http://HOST:PORT/v1, …")
-    ] = None,
-    decoder: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder or hub id of a diffusers pipeline, Stable Diffusion or SDXL; by default the small one."
-        ),
-    ] = None,
-    guidance: Annotated[float, typer.Option(min=1, help="Guidance scale of drawings; 1 is none.")] = 3.0,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps of drawings.")] = 50,
+    encoder: Encoders = None,
+    llm: LanguageModelSpec = None,
+    decoder: Decoder = None,
+    guidance: Guidance = 3.0,
+    steps: Steps = 50,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder where drawings may be saved.")] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse images with more pixels than this.")] = 64_000_000,
+    max_pixels: MaxPixels = 64_000_000,
     data_urls: Annotated[bool, typer.Option(help="Take images as data URLs.")] = True,
     allow_network: Annotated[
         bool, typer.Option("--allow-network", help="Fetch the http(s) addresses of --image. Tools never fetch any.")
@@ -65,27 +58,18 @@ def mcp(
         from mcp import MCPError  # noqa: F401  (of version 2)
     except ImportError as error:
         raise InputError(f"no MCP SDK of version 2 ({error}); install it: pip install 'textlens[mcp]'") from error
-    from ...encoders.images import ImageLimits
-    from ...encoders.registry import check_encoder
     from ..http_serving import HttpSettings
-    from ..models.registry import check_language_model
     from ..tools.image_access import ImageAccess
     from ..tools.image_store import ImageStore
     from ..tools.output_folder import OutputFolder
     from ..tools.tool_calls import ToolCalls
-    from ..tools.tool_models import ToolModels
     from .mcp_serving import serve_mcp, stored
 
-    for spec in encoder or ():  # names are checked now; models load when a tool first needs them
-        check_encoder(spec)
-    if llm is not None:
-        check_language_model(llm)
+    models = named_models(encoder, llm, decoder, max_pixels)
     secret = os.environ.get(TOKEN_VARIABLE) if token is None else token
     address = HttpSettings(host or HOST, PORT if port is None else port, secret, allow_host or ()) if http else None
-    limits = ImageLimits(max_pixels=max_pixels)
-    store = ImageStore(limits=limits)
-    titles = stored(store, image or (), allow_network="private" if allow_private_network else allow_network)
-    access = ImageAccess(folders or (), store, data_urls=data_urls, limits=limits)
-    models = ToolModels(encoder, llm, decoder, limits=limits)
+    store = ImageStore(limits=models.limits)
+    titles = stored(store, image or (), allow_network=allowed_network(allow_network, allow_private_network))
+    access = ImageAccess(folders or (), store, data_urls=data_urls, limits=models.limits)
     calls = ToolCalls(models, access, OutputFolder(out) if out else None, guidance, steps)
     serve_mcp(calls, address, titles=titles, announce=typer.echo)

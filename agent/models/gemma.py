@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from ...cache import cache_folder
-from ...errors import InputError
+from ...errors import InputError, escaped, shortened
 
 if TYPE_CHECKING:
     from .transformers import InProcessModel
@@ -72,7 +72,7 @@ GEMMA = PackagedModel(
 
 
 def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(escaped(line), file=sys.stderr, flush=True)
 
 
 def load_gemma(device: str | None = None, spec: str = "gemma", *, model: PackagedModel = GEMMA) -> InProcessModel:
@@ -214,8 +214,6 @@ def _convert(model: PackagedModel, folder: Path, say: Say) -> None:
     import torch
     from safetensors import SafetensorError
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GemmaTokenizer, GgufConfig
-
-    from ...encoders.saved_models import shortened
 
     settings: dict[str, Any] = {"config": Gemma3TextConfig(**model.config), "dtype": torch.float32}
     settings |= {"quantization_config": GgufConfig(dequantize=True), "output_loading_info": True}

@@ -5,13 +5,13 @@ Importing this module is light; torch, transformers, openai and vllm load with t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...encoders.registry import WEIGHTS
 from ...errors import InputError
+from ...progress import print_note
 from .base import LanguageModel
 from .chat_specs import CHAT, TEXT, asked_chat
 from .gemma import INSTALL, gemma_is_installed
@@ -87,7 +87,7 @@ def default_language_model() -> str:
     if gemma_is_installed():
         return "gemma"
     note = "the language model is tiny, which knows only the made world; for photographs: "
-    print(f"note: {note}{INSTALL}, or another --llm", file=sys.stderr, flush=True)
+    print_note(f"{note}{INSTALL}, or another --llm")
     return "tiny"
 
 

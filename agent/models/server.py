@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ...errors import InputError, TextlensError, encoding_error
+from ...progress import print_note
 from ...prompting.sanitize import clean, quote_untrusted
 from . import chat_specs
 from .base import Completion, Request
@@ -45,7 +45,9 @@ class ServiceError(TextlensError):
     status: of an HTTP error.
     """
 
-    status: int | None = None
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ class ServerModel:
         with self._lock:
             new, self._constraint = way > self._constraint, max(way, self._constraint)
         if new and self.endpoint.constraints[way] == "none":
-            _note(f"{self.base_url} does not hold answers to choices: they are read from what it writes freely")
+            print_note(f"{self.base_url} does not hold answers to choices: they are read from what it writes freely")
 
     def _told(self, parameters: dict[str, Any]) -> dict[str, Any]:
         return {**parameters, "endpoint": CHAT.path} if self.endpoint is CHAT else parameters
@@ -229,7 +231,7 @@ class ServerModel:
         with self._lock:
             said, self.endpoint = self.endpoint is CHAT, CHAT
         if not said:
-            _note(f"{self.base_url} has no /completions: prompts go to /chat/completions as messages")
+            print_note(f"{self.base_url} has no /completions: prompts go to /chat/completions as messages")
         return reply
 
     def _sent(self, endpoint: Endpoint, prompt: str, parameters: dict[str, Any]) -> Reply:
@@ -289,9 +291,7 @@ def service_errors(
         message, hint = f"{server} {failure}: {cause} ({type(cause).__name__})", ""
     else:
         return
-    raised = ServiceError(clean(masked(message, key), max_chars=600) + hint)
-    raised.status = status
-    raise raised
+    raise ServiceError(clean(masked(message, key), max_chars=600) + hint, status)
 
 
 def masked(text: str, key: str) -> str:
@@ -327,10 +327,6 @@ def _completion(
 ) -> Completion:
     finish_reason = "error" if error else reply.finish_reason
     return Completion(text, finish_reason, reply.prompt_tokens, reply.completion_tokens, prompt, parameters, error)
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def _check_response(response: Any) -> None:

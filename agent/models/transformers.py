@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ...encoders.saved_models import shortened, without_bars
-from ...errors import InputError
+from ...encoders.loading.size_limit import folder_shapes, no_larger_than
+from ...encoders.saved_models import without_bars
+from ...errors import InputError, shortened
 from .base import Completion, Request
 from .cached_batch import CachedBatch, CachedModel, Prefix, shared_length
 from .chat_turns import takes_turns
@@ -72,7 +73,7 @@ class InProcessModel(LocalModel):
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         kind: Any = dtype or (torch.float32 if device == "cpu" else "auto")
         try:
-            with without_bars(source, logging):
+            with without_bars(source, logging), no_larger_than(folder_shapes(source), source, packed=True):
                 loaded: Any = AutoModelForCausalLM.from_pretrained(
                     source, dtype=kind, use_safetensors=True, output_loading_info=True
                 )

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, shortened
 from .base import Completion, Request
 from .chat_turns import takes_turns
 from .local import LocalModel
@@ -50,7 +50,7 @@ class VllmEngine(LocalModel):
         try:
             engine = LLM(model=str(source), **settings)
         except (OSError, ValueError, RuntimeError, VLLMError) as error:
-            raise InputError(f"vLLM cannot load {str(source)!r}: {' '.join(str(error).split())[:600]}") from error
+            raise InputError(f"vLLM cannot load {str(source)!r}: {shortened(error)}") from error
         return cls(engine, chat=chat, spec=spec or f"vllm:{source}")
 
     @property
@@ -103,7 +103,7 @@ class VllmEngine(LocalModel):
             prompts = [{"prompt_token_ids": ids} for ids in encoded]
             return list(self.engine.generate(prompts, parameters, use_tqdm=False))
         except (ValueError, RuntimeError, VLLMError) as error:
-            message = f"vLLM: {' '.join(str(error).split())[:600]}"
+            message = f"vLLM: {shortened(error)}"
             if not isinstance(error, ValueError | VLLMClientError):
                 self._failure = message
             return message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...errors import InputError, TextlensError
+from ...errors import InputError, TextlensError, shortened
 from ...prompting.prompt_syntax import parse_prompt
 from ...prompting.prompt_syntax.prompt_formats import Form
 from ...prompting.rewrites import Mode, TokenCounter, Upsampled, in_form, select_rewrite
@@ -83,9 +83,8 @@ def token_counter(tokenizer: str = CLIP) -> TokenCounter:
     try:
         loaded = AutoTokenizer.from_pretrained(tokenizer)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        message = " ".join(str(error).split())[:400]
         raise InputError(
-            f"{tokenizer!r} does not load as a tokenizer: {message}; expected clip, or a folder"
+            f"{tokenizer!r} does not load as a tokenizer: {shortened(error, 400)}; expected clip, or a folder"
         ) from error
     return lambda text: len(loaded(text, truncation=False, verbose=False)["input_ids"])
 

@@ -11,6 +11,7 @@ import base64
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import Future
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,7 +35,8 @@ class MessageImages:
     def __init__(self, access: ImageAccess, *, allow_network: Network = False, max_images: int = 256) -> None:
         self._access, self._allow_network, self._max_images = access, allow_network, max_images
         self._ids: OrderedDict[str, str] = OrderedDict()  # digest of what a block holds -> id
-        self._lock = Lock()
+        self._fetched: dict[str, Future[str]] = {}  # digest -> id, of images that a thread is fetching
+        self._lock = Lock()  # not held while fetching
 
     def named(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
         """The messages with a text in place of each image: its id, or why it cannot be used. Others as they are."""
@@ -68,10 +70,29 @@ class MessageImages:
             if digest in self._ids:
                 self._ids.move_to_end(digest)
                 return self._ids[digest]
-            self._ids[digest] = self._access.store.add(self._data(block))
+            fetched = self._fetched.get(digest)
+            if first := fetched is None:
+                fetched = self._fetched[digest] = Future()
+        if first:
+            self._fetch(block, digest, fetched)
+        return fetched.result()  # of threads that ask for the same image at once, the first fetches
+
+    def _fetch(self, block: dict[str, Any], digest: str, fetched: Future[str]) -> None:
+        """Store the image, and give its id, or the error, to all who wait. An error is not kept: the next call tries
+        again."""
+        try:
+            made = self._access.store.add(self._data(block))
+        except BaseException as error:
+            with self._lock:
+                del self._fetched[digest]
+            fetched.set_exception(error)
+            return
+        with self._lock:
+            del self._fetched[digest]
+            self._ids[digest] = made
             if len(self._ids) > self._max_images:
                 self._access.store.remove(self._ids.popitem(last=False)[1])
-            return self._ids[digest]
+        fetched.set_result(made)
 
     def _data(self, block: dict[str, Any]) -> bytes:
         """The bytes of the image. Never those of a file: messages come from anybody."""

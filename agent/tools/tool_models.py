@@ -41,7 +41,7 @@ class ToolModels:
     ) -> None:
         self.lock, self.drawing, self._answering = RLock(), RLock(), RLock()
         self._encoders, self._language_model, self._decoder = encoders, language_model, decoder
-        self._limits = limits
+        self.limits = limits
 
     @property
     def encoder_names(self) -> list[str]:
@@ -82,7 +82,7 @@ class ToolModels:
         from ..reader.describer import Describer
 
         encoders = given if isinstance(given, Mapping) else {spec: load_encoder(spec) for spec in given}
-        return Describer(encoders, limits=self._limits)
+        return Describer(encoders, limits=self.limits)
 
     @cached_property
     def language_model(self) -> LanguageModel:

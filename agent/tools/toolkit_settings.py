@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...encoders.image_sources import DEFAULT_LIMITS, Network
 from ...errors import InputError
+from ...input_files import read_yaml
 
 
 class ToolkitSettings(BaseModel):
@@ -48,12 +48,7 @@ def _explained(error: Any) -> str:
 
 
 def _of_file(path: Path) -> Any:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); expected a YAML file of settings") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is no YAML ({' '.join(str(error).split())})") from error
+    values = read_yaml(path)
     if not isinstance(values, Mapping):
         raise InputError(f"{path} holds {type(values).__name__}; expected settings, such as roots: [photos]")
     return values

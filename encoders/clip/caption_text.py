@@ -12,8 +12,7 @@ import torch
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor
 
-from ...errors import InputError
-from ..saved_models import shortened
+from ...errors import InputError, shortened
 
 
 class CaptionText:

@@ -23,8 +23,8 @@ from open_clip.timm_model import TimmModel
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from torch import nn
 
-from ...errors import InputError
-from ..saved_models import read_json, relative_name, save_weights, shortened, write_text
+from ...errors import InputError, shortened
+from ..saved_models import read_json, relative_name, save_weights, write_text
 from .parts import transformers_source
 from .timm_tokens import GRID, TimmTokens
 

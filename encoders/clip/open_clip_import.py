@@ -8,12 +8,12 @@ import open_clip
 from torch import Tensor
 
 from ...errors import InputError
-from ...folder_lock import one_writer
+from ...output_files import whole_folder
 from ..loading.guard import loading
 from ..loading.size_limit import no_larger_than
 from ..saved_models import fill_strictly, load_pickled, read_json
 from .clip import Clip
-from .open_clip_files import named_config
+from .open_clip_files import CLIP_CONFIG_NAME, named_config
 
 PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 
@@ -35,8 +35,8 @@ def import_open_clip(file: str | Path, out: str | Path, *, model: str) -> Clip:
     fill_strictly(
         clip.model, tensors, f"{file} does not fit the model {model}; give the --model that it was trained as"
     )
-    with one_writer(out):
-        clip.save_pretrained(out)
+    with whole_folder(out, CLIP_CONFIG_NAME) as folder:
+        clip.save_pretrained(folder)
     return clip
 
 

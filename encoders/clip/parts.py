@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import InputError
+from ...errors import InputError, shortened
 from ..loading.size_limit import folder_shapes, no_larger_than
-from ..saved_models import quiet, shortened, without_bars
+from ..saved_models import quiet, without_bars
 from .frozen_trunk import bf16_is_fast
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import GPT2Config
 
 from ...errors import InputError, check_range
-from ...folder_lock import one_writer
+from ...output_files import whole_folder
 from ..clip.open_clip_files import embed_dim_of
 from ..loading.guard import loading
 from ..loading.size_limit import Shapes, no_larger_than, tensor_shapes
@@ -150,8 +150,8 @@ def import_official(
     with loading(file, KIND):
         decoder = _sized_decoder(config, shapes, Path(file))
     fill_strictly(decoder, tensors, f"{file} does not fit DeCap's layout", tied=(TIED,))
-    with one_writer(out):
-        save_decoder(decoder, config, Path(out))
+    with whole_folder(out, CONFIG_NAME) as folder:
+        save_decoder(decoder, config, folder)
     return config
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...errors import InputError
+from ...errors import InputError, shortened
 from ..clip.clip import Clip, load_clip
 from ..clip.space import clip_spec, space_name, space_of
 from ..loading.guard import loading
@@ -22,7 +22,6 @@ from ..saved_models import (
     read_config,
     save_config,
     save_weights,
-    shortened,
 )
 from .dediffusion_model import DediffusionConfig, DediffusionModel
 

@@ -24,8 +24,9 @@ from dataclasses import asdict
 
 from PIL import Image
 
+from ...errors import reason
 from ..signatures import formats
-from .limits import ImageError, ImageLimits, reason
+from .limits import ImageError, ImageLimits
 from .pixel_decoding import decode
 
 MOST = 4  # helpers that work at once

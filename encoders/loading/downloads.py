@@ -18,7 +18,8 @@ from urllib.request import getproxies, proxy_bypass
 import httpcore
 import httpx
 
-from .limits import ImageError, ImageLimits, check_bytes, reason
+from ...errors import reason
+from .limits import ImageError, ImageLimits, check_bytes
 from .public_addresses import is_public
 
 _REDIRECTS = (301, 302, 303, 307, 308)

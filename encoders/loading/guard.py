@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...errors import InputError, TextlensError
+from ...errors import InputError, TextlensError, shortened
 
 
 @contextmanager
@@ -25,8 +25,8 @@ def loading(where: str | Path, kind: str) -> Iterator[None]:
     except TextlensError:
         raise
     except Exception as error:
-        message = " ".join(str(error).split())[:400]
-        raise InputError(f"{where} does not load as {kind}: {type(error).__name__}: {message}") from error
+        what = f"{type(error).__name__}: {shortened(error, 400)}"
+        raise InputError(f"{where} does not load as {kind}: {what}") from error
 
 
 def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:

@@ -11,6 +11,11 @@ Network = bool | Literal["private"]
 """Whether http(s) addresses are fetched: True those of public hosts, "private" those of private networks too."""
 
 
+def allowed_network(public: bool, private: bool) -> Network:
+    """Of the options --allow-network and --allow-private-network."""
+    return "private" if private else public
+
+
 class ImageError(InputError):
     """An image cannot be used: missing, damaged, over a limit, or of an unsupported format."""
 
@@ -40,10 +45,3 @@ def check_bytes(size: int, limits: ImageLimits) -> None:
         raise ImageError(
             f"over the limit of {limits.max_bytes:,} bytes; use a smaller file or raise ImageLimits.max_bytes"
         )
-
-
-def reason(error: BaseException) -> str:
-    """An error's message, short and on one line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
+from ...errors import reason
 from ...input_files import WITHOUT_WAITING
-from .limits import ImageError, ImageLimits, check_bytes, reason
+from .limits import ImageError, ImageLimits, check_bytes
 
 _FOLDER = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_DIRECTORY", "O_CLOEXEC"))
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
+from ...errors import reason
 from ..png_chunks import without_long_texts
 from ..signatures import formats, heif_kind, unsupported_kind
-from .limits import ImageError, ImageLimits, reason
+from .limits import ImageError, ImageLimits
 
 Reserve = Callable[[int], None]
 """Called with the number of pixels before they are decoded; may wait until there is room for them."""

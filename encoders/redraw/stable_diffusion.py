@@ -12,9 +12,9 @@ from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from ...errors import InputError
+from ...errors import InputError, shortened
 from ..loading.size_limit import folder_shapes, no_larger_than
-from ..saved_models import quiet, shortened, without_bars
+from ..saved_models import quiet, without_bars
 
 _WEIGHT_FILES = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.safetensors")
 # For training, and for the small models of this package; SDXL has no checker.

@@ -26,18 +26,17 @@ from ...agent.reader.reading import Reading
 from ...encoders.base import Encoder
 from ...errors import InputError
 from ...folder_lock import one_writer
-from ...metrics.standard_errors import mean_and_error
 from ...metrics.vqa_accuracy import results_format
 from ...output_files import replacing, write_text
-from ...progress import progress_bar
 from ...train.engine.run import current_commit
 from ..descriptions import image_key
 from ..task_data.documents import Doc, drawn
 from ..task_data.image_files import check
 from .background_words import BackgroundWords
 from .completion_cache import CachedModel, CompletionCache
-from .context_rows import NONE, ContextRow, FileContexts, encoder_row, first_words
+from .context_rows import ContextRow, FileContexts, encoder_row, first_words
 from .results import ResultRow, Results, TaskAbout, versions, write_samples
+from .scored_rows import Scored, Tally, asked_rows, constant_rows, direct_rows
 from .task_base import Task
 
 _THUMBNAIL = 320  # px
@@ -91,7 +90,7 @@ def _run(
     tasks = [with_contexts(task, files) for task in tasks]
     for task in tasks:
         _check(task, encoders, settings)
-    tally = _Tally()
+    tally = Tally()
     for task in tasks:
         made, samples = _run_task(task, encoders, files, asked, settings, tally)
         rows += made
@@ -158,15 +157,15 @@ def _run_task(
     files: Sequence[FileContexts],
     model: LanguageModel | None,
     settings: EvalSettings,
-    tally: _Tally,
+    tally: Tally,
 ) -> tuple[list[ResultRow], list[dict[str, Any]]]:
     counts = list(dict.fromkeys(settings.num_fewshot)) if task.fixed_shots is None else [task.fixed_shots]
     thumbnails = _Thumbnails(task, settings)
-    rows, samples = _constant_rows(task, settings), []
+    rows, samples = constant_rows(task) if settings.floors else [], []
     with open_contexts(task, encoders, files, settings, max(counts, default=0)) as contexts:
         asked = [one for one in contexts if task.asked(one)]
-        parts = [_asked_rows(task, asked, count, model, tally) for count in counts] if model else []
-        parts.append(_direct_rows(task, [one for one in contexts if task.direct(one)]))
+        parts = [asked_rows(task, asked, count, model, tally) for count in counts] if model else []
+        parts.append(direct_rows(task, [one for one in contexts if task.direct(one)]))
         for part in parts:
             for row in part:
                 rows += row.results
@@ -195,7 +194,7 @@ def open_contexts(
         yield task.contexts(rows, floors=settings.floors)
 
 
-def _write_official(task: Task, row: _Scored, output: Path) -> None:
+def _write_official(task: Task, row: Scored, output: Path) -> None:
     """The answers in the format that the evaluation servers of VQA take."""
     name = re.sub(r"[^\w@.-]+", "_", row.context.name)
     path = output / "official" / f"{task.config.task}-{name}-{row.num_fewshot}.json"
@@ -207,118 +206,7 @@ def _write_official(task: Task, row: _Scored, output: Path) -> None:
     write_text(json.dumps(entries) + "\n", path)
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """One row of a table: every document's answer and scores."""
-
-    context: ContextRow
-    num_fewshot: int | None
-    readings: Sequence[Reading]
-    scores: Sequence[Mapping[str, float]]
-    results: Sequence[ResultRow]
-
-
-def _asked_rows(
-    task: Task,
-    contexts: Sequence[ContextRow],
-    count: int,
-    model: LanguageModel,
-    tally: _Tally,
-) -> Iterator[_Scored]:
-    """A row for each context, with `count` shots."""
-    blank: list[dict[str, float]] | None = None
-    for context in contexts:
-        readings = []
-        with progress_bar("answers") as bar:
-            label = f"{task.config.task}: {context.name}, {count} shots"
-            line = bar.add_task(label, total=len(task.data.asked), note="")
-            for reading in task.readings(context, count, model):
-                readings.append(reading)
-                bar.update(line, advance=1)
-                tally.add(reading)
-        answers = [reading.answer for reading in readings]
-        scores = task.score_all(answers)
-        rows = _result_rows(task, context, model.spec, count, answers, scores, blank)
-        blank = scores if context.name == NONE else blank
-        yield _Scored(context, count, readings, scores, rows)
-
-
-def _direct_rows(task: Task, contexts: Sequence[ContextRow]) -> Iterator[_Scored]:
-    """Words scored as they are."""
-    blank: list[dict[str, float]] | None = None
-    for context in contexts:
-        readings = []
-        for doc in task.data.asked:
-            try:
-                text = " ".join(one.text for one in context.source(doc))
-                missing = not text and context.name != NONE
-                readings.append(Reading(None, None, None if missing else text, "no words" if missing else None))
-            except InputError as error:
-                readings.append(Reading(None, None, None, str(error)))
-        answers = [reading.answer for reading in readings]
-        scores = task.score_all(answers)
-        rows = _result_rows(task, context, None, None, answers, scores, blank)
-        blank = scores if context.name == NONE else blank
-        yield _Scored(context, None, readings, scores, rows)
-
-
-def _result_rows(
-    task: Task,
-    context: ContextRow,
-    llm: str | None,
-    count: int | None,
-    answers: Sequence[str | None],
-    scores: Sequence[Mapping[str, float]],
-    blank: Sequence[Mapping[str, float]] | None,
-) -> list[ResultRow]:
-    groups = [doc.image or doc.id for doc in task.data.asked]
-    made = []
-    for metric, score in task.corpus(answers, scores).items():
-        above, error = None, None
-        if blank is not None and metric in blank[0]:
-            pairs = [one[metric] - other[metric] for one, other in zip(scores, blank, strict=True)]
-            above, error = (100 * value for value in mean_and_error(pairs, groups))
-        made.append(
-            ResultRow(
-                task=task.config.task,
-                context=context.name,
-                role=context.role,
-                encoder=context.encoder,
-                llm=llm,
-                num_fewshot=count,
-                metric=metric,
-                score=score.score,
-                stderr=_known(score.stderr),
-                n=len(answers),
-                parse_failures=sum(one is None for one in answers),
-                above_floor=above,
-                above_floor_stderr=_known(error),
-            )
-        )
-    return made
-
-
-def _constant_rows(task: Task, settings: EvalSettings) -> list[ResultRow]:
-    if not settings.floors:
-        return []
-    if task.chance is not None:
-        metric, n = next(iter(task.metrics)), len(task.data.asked)
-        return [
-            ResultRow(
-                task=task.config.task, context="chance", role="floor", num_fewshot=None, metric=metric,
-                score=task.chance, n=n,
-            )
-        ]  # fmt: skip
-    answer = task.constant()
-    if answer is None:
-        return []
-    context = ContextRow(f"constant: {answer}", "floor", lambda doc: ())
-    answers = [answer] * len(task.data.asked)
-    scores = task.score_all(answers)
-    return _result_rows(task, context, None, None, answers, scores, None)
-
-
-def _samples(task: Task, row: _Scored, settings: EvalSettings, thumbnails: _Thumbnails) -> list[dict[str, Any]]:
+def _samples(task: Task, row: Scored, settings: EvalSettings, thumbnails: _Thumbnails) -> list[dict[str, Any]]:
     made = [
         _sample(task, row, doc, reading, scores, settings, thumbnails)
         for doc, reading, scores in zip(task.data.asked, row.readings, row.scores, strict=True)
@@ -330,7 +218,7 @@ def _samples(task: Task, row: _Scored, settings: EvalSettings, thumbnails: _Thum
 
 def _sample(
     task: Task,
-    row: _Scored,
+    row: Scored,
     doc: Doc,
     reading: Reading,
     scores: Mapping[str, float],
@@ -391,22 +279,3 @@ class _Thumbnails:
             with replacing(path) as part:  # a killed process leaves no half image
                 small.save(part, "JPEG", quality=85)
         return f"images/{path.name}"
-
-
-@dataclass
-class _Tally:
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    failures: int = 0
-
-    def add(self, reading: Reading) -> None:
-        if reading.completion is None:
-            self.failures += reading.answer is None
-            return
-        self.failures += reading.completion.error is not None
-        self.prompt_tokens += reading.completion.prompt_tokens
-        self.completion_tokens += reading.completion.completion_tokens
-
-
-def _known(value: float | None) -> float | None:
-    return None if value is None or value != value else value

@@ -14,6 +14,7 @@ from ...agent.reader.answers import Upsampling
 from ...agent.reader.reading import Reading
 from ...agent.reader.upsampler import upsample
 from ...errors import InputError
+from ...input_files import read_text
 from ...prompting.faithfulness import check
 from ...prompting.faithfulness.content_words import caption_words
 from ...prompting.rewrites import MAX_PROMPT_CHARS
@@ -132,10 +133,7 @@ def _prompts(config: TaskConfig, path: Path) -> list[Doc]:
     if path.is_dir():
         raise InputError(f"{config.task}: {path} is a folder; expected a file of prompts: --data-dir prompts.txt")
     if path.suffix == ".txt":
-        try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read {path}: {error}") from error
+        lines = read_text(path, encoding="utf-8-sig").split("\n")
         rows = [
             TableRow(f"line {i}", {config.columns.question: line}) for i, line in enumerate(lines, 1) if line.strip()
         ]

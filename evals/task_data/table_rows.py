@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...input_files import check_regular
 
 _SHOWN = 8  # problems in an error
 _LISTS = ("questions", "annotations", "images", "data")  # where a JSON object may hold its rows
@@ -60,6 +61,7 @@ def read_rows(path: Path, name: str = "") -> list[TableRow]:
     Raises `InputError` that names the file, and all lines that cannot be read.
     """
     problems = Problems(path)
+    check_regular(path)
     kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
     if kind == "parquet":
         rows = [TableRow(f"row {i}", row) for i, row in enumerate(_parquet(path), 1)]

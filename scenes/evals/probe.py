@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...encoders.saved_models import CONFIG_NAME, save_config, save_weights
-from ...errors import InputError
+from ...errors import InputError, shortened
 from ...train.data.pixels import pixels
 from ...train.engine.randomness import sample_noise
 from ...train.engine.recipe import Count, LoopConfig, NonNegative, Recipe
@@ -220,7 +220,7 @@ def load_probe(folder: Path) -> Probe:
         net.load_state_dict(load_file(folder / _WEIGHTS_NAME), strict=True)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise InputError(
-            f"{folder} does not hold a probe ({' '.join(str(error).split())[:300]}); expected the folder `model` that "
+            f"{folder} does not hold a probe ({shortened(error, 300)}); expected the folder `model` that "
             "`python -m textlens.scenes.evals.probe --out FOLDER` writes into FOLDER"
         ) from error
     return Probe(net.eval())

@@ -16,6 +16,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from ...errors import InputError
+from ...input_files import read_text
 from ...train.engine.settings import explained, settings
 from ..rendering import render
 from ..scene import scene_at
@@ -39,10 +40,7 @@ class EncoderText:
 def read_encoder_texts(path: Path) -> EncoderTexts:
     """All texts of a file, in its order. Raises `InputError` for a file or a line that cannot be read."""
     texts: EncoderTexts = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise InputError(f"cannot read encoder texts from {path}: {error}") from error
+    lines = read_text(path).splitlines()
     read = TypeAdapter(EncoderText).validate_json
     for number, line in enumerate(lines, 1):
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import subprocess
 import sys
 import unicodedata
@@ -10,8 +12,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from textlens.commands.printing import echo, labelled, show_warnings_once
+from textlens.commands.printing import echo, labelled, print_csv, show_warnings_once
 from textlens.errors import escaped
+from textlens.evals.aligned_table import aligned
+from textlens.progress import print_note
 
 FORGING = [
     *(chr(code) for code in (*range(32), *range(127, 160))),  # C0, DEL, C1
@@ -56,6 +60,24 @@ def test_words_of_any_script_stay() -> None:
 def test_one_line_for_each_image(capsys: pytest.CaptureFixture[str]) -> None:
     echo(labelled("a.png: a cat\nb.png", "coca", "a dog\r\x1b[2K", 2, 1))
     assert capsys.readouterr().out == "a.png: a cat\\nb.png: a dog\\r\\x1b[2K\n"
+
+
+def test_no_cell_of_a_table_forges_another(capsys: pytest.CaptureFixture[str]) -> None:
+    made = aligned(["task", "score"], [["a\n| b", "1"], ["\x1b[2Jc", "10"]])
+    assert made.splitlines() == [
+        r"| task     | score |",
+        r"|----------|------:|",
+        r"| a\n\| b  |     1 |",
+        r"| \x1b[2Jc |    10 |",
+    ]
+    print_note("a\r\nnote: b")
+    assert capsys.readouterr().err == "note: a\\r\\nnote: b\n"
+
+
+def test_csv_cells_are_exact(capsys: pytest.CaptureFixture[str]) -> None:
+    row = ["=1+1.png", '-"a",\n@b', "\x1b"]
+    print_csv(row)
+    assert next(csv.reader(io.StringIO(capsys.readouterr().out, newline=""))) == row
 
 
 def test_warnings_come_once_for_each_place(capsys: pytest.CaptureFixture[str]) -> None:

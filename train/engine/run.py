@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from accelerate import PartialState
 from ...encoders.clip.frozen_trunk import bf16_is_fast
 from ...encoders.saved_models import read_json
 from ...output_files import disk_writes, write_text
+from ...progress import print_note
 from .distributed import join_group
 from .loop import TrainResult, check_folder, train, writer
 from .recipe import Recipe
@@ -85,7 +85,7 @@ def run(
     before = _record_before(config)
     recipe = recipe_class(config, cache or out.parent / "cache")  # type: ignore[call-arg]
     for note in _notes(recipe) if PartialState().is_main_process else ():
-        print(f"note: {note}", file=sys.stderr)
+        print_note(note)
     result = train(recipe, config.loop, out, resume=resume, max_minutes=max_minutes)
     if result.finished and PartialState().is_main_process:
         folder = model or out / "model"

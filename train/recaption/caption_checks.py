@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ...errors import InputError, check_range
+from ...input_files import read_text
 from .part_file import CUT_OFF, KEEP, REASONS, SIMILARITY, Row
 
 EXPLAINED = {
@@ -89,9 +90,9 @@ class Flagger:
 def read_deny_list(path: Path) -> tuple[str, ...]:
     """One word or phrase a line. Raises `InputError` for a file that cannot be read, or has none."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--deny {path} cannot be read ({error}); expected a text file, one word a line") from error
+        lines = read_text(path).splitlines()
+    except InputError as error:
+        raise InputError(f"--deny {error}, one word a line") from error
     found = tuple(dict.fromkeys(" ".join(line.split()).casefold() for line in lines if line.strip()))
     if not found:
         raise InputError(f"--deny {path} has no words; expected one word or phrase a line")

@@ -138,6 +138,7 @@ def test_text_of_models_cannot_steer_the_terminal(talk):
     assert all(sign == "\n" or sign.isprintable() for sign in shown.notes.getvalue())
     assert max(map(len, shown.notes.getvalue().splitlines())) < 600
     assert printable("é\u200d漢\udc80") == "é\u200d漢"
+    assert printable("a\u202egpj.\u2066exe\u2028b") == "agpj.exeb"
 
 
 def chatted(image: str, llm: str, *questions: str, **settings) -> tuple[int, int]:

@@ -120,3 +120,12 @@ def test_the_context_length_is_asked_for_without_retries_until_it_is_known():
         model = ServerModel(address)
         assert [model.context_length for _ in range(4)] == [None, None, 512, 512]
     assert asked == ["/v1/models", "/v1/models", "/tokenize", "/tokenize"]
+
+
+def test_an_error_of_the_server_holds_its_status():
+    assert (ServiceError("gone", 404).status, ServiceError("gone").status, str(ServiceError("gone", 404))) == (
+        404, None, "gone",
+    )  # fmt: skip
+    with scripted(403) as (address, _), pytest.raises(ServiceError, match="answered 403") as caught:
+        _ = ServerModel(address).model
+    assert caught.value.status == 403

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +29,14 @@ def model(llama_folder: Path) -> InProcessModel:
 def test_loading_a_folder_prints_nothing(llama_folder, capfd):
     InProcessModel.from_pretrained(llama_folder, device="cpu")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_config_larger_than_its_weights_is_refused_before_it_is_built(llama_folder, tmp_path):
+    folder = shutil.copytree(llama_folder, tmp_path / "large")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3000}))
+    with pytest.raises(InputError, match="large: the config describes a model far larger than its weights"):
+        InProcessModel.from_pretrained(folder, device="cpu")
 
 
 @cache

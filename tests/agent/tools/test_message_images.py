@@ -6,8 +6,13 @@ import asyncio
 import base64
 import io
 import runpy
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Event, Thread
+from typing import Any, ClassVar
 
 import pytest
 from langchain.agents import create_agent
@@ -106,6 +111,69 @@ def test_limits_hold_and_old_images_are_dropped():
     images = MessageImages(access, max_images=1)
     images.named([HumanMessage([FORMS[0]]), HumanMessage([big])])
     assert access.store.ids == ["image-2"]
+
+
+class Pictures(BaseHTTPRequestHandler):
+    """Answers /red.png at once, /slow.png once it may, /broken.png never with an image; notes what was asked."""
+
+    asked: ClassVar[list[str]]
+    may_answer: ClassVar[Event]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if self.path != "/red.png":
+            self.may_answer.wait(30)
+        data = b"no image" if self.path == "/broken.png" else base64.b64decode(RED)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def pictures() -> Iterator[str]:
+    """The address of a server of `Pictures`."""
+    Pictures.asked, Pictures.may_answer = [], Event()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Pictures) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        Pictures.may_answer.set()
+        server.shutdown()
+
+
+def asked_of(images: MessageImages, url: str) -> str:
+    (named,) = images.named([HumanMessage([{"type": "image", "url": url}])])
+    return str(named.content)
+
+
+def test_a_slow_download_holds_up_no_other_and_is_made_once(pictures):
+    images = MessageImages(ImageAccess(), allow_network="private")
+    with ThreadPoolExecutor(5) as threads:
+        slow = [threads.submit(asked_of, images, f"{pictures}/slow.png") for _ in range(4)]
+        while not Pictures.asked:
+            time.sleep(0.01)
+        fast = threads.submit(asked_of, images, f"{pictures}/red.png")
+        assert fast.result(20) == "[An image, known to the tools as image-1]"
+        assert not any(one.done() for one in slow)
+        Pictures.may_answer.set()
+        assert {one.result(20) for one in slow} == {"[An image, known to the tools as image-2]"}
+    assert asked_of(images, f"{pictures}/slow.png") == "[An image, known to the tools as image-2]"
+    assert Pictures.asked == ["/slow.png", "/red.png"]
+
+
+def test_a_failed_download_is_told_to_all_who_wait_and_tried_again(pictures):
+    images = MessageImages(ImageAccess(), allow_network="private")
+    with ThreadPoolExecutor(3) as threads:
+        told = [threads.submit(asked_of, images, f"{pictures}/broken.png") for _ in range(3)]
+        time.sleep(0.5)
+        Pictures.may_answer.set()
+        assert all("not an image" in one.result(20) for one in told)
+    before = len(Pictures.asked)
+    assert "not an image" in asked_of(images, f"{pictures}/broken.png")
+    assert len(Pictures.asked) == before + 1
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

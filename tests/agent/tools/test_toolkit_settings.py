@@ -67,7 +67,7 @@ def test_a_mapping_is_read_as_a_file_is():
         ("images: {a: none.png}", r"none.png: no such file"),
         ("images: {a: http://127.0.0.1:9/a.png}", r"network"),
         ("output_folder: none", r"no folder none"),
-        ("[1, 2", r"tools.yaml is no YAML"),
+        ("[1, 2", r"cannot read settings from tools.yaml"),
         ("- roots", r"tools.yaml holds list; expected settings"),
         ("", r"tools.yaml holds NoneType"),
     ],

@@ -78,7 +78,7 @@ def test_prompts_of_tables_and_bad_ones(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     for place, message in (
         (tmp_path, "is a folder"),
-        (tmp_path / "no.txt", "cannot read"),
+        (tmp_path / "no.txt", r"no\.txt cannot be read"),
         (tmp_path / "empty.txt", "no prompts"),
     ):
         with pytest.raises(InputError, match=message):

@@ -241,7 +241,7 @@ def test_encoder_texts(tmp_path: Path) -> None:
         path.write_text(line)
         with pytest.raises(InputError, match=message):
             read_encoder_texts(path)
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_encoder_texts(tmp_path / "missing")
 
 
