@@ -137,6 +137,7 @@ class ClipRecipe(Recipe):
         self._text_head: nn.Module | None = None
         if config.lock_image:
             tower = image_tower(clip.model)
+            tower.frozen.part.half().float()  # as it is saved, so that captioners on this tower find its features
             self._image_head = tower.head
             self._images = ImageFeatures(self.source, clip, tower.frozen, config.views, folder)
         if config.lock_text:
