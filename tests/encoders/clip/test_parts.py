@@ -1,0 +1,17 @@
+"""Models that registry packages hold."""
+
+import pytest
+from textlens.encoders.clip.parts import PACKAGES, load_transformer
+from textlens.errors import InputError
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_with_other_weights_is_refused(name, tmp_path, monkeypatch):
+    package = PACKAGES[name]
+    weights = tmp_path / package.module / package.folder / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    (tmp_path / package.module / "__init__.py").touch()
+    weights.write_bytes(b"other weights")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=rf"model.safetensors is damaged.*expected {package.sha256}"):
+        load_transformer(name)
