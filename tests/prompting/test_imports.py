@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 
-def test_prompting_imports_no_heavy_library_and_nothing_of_ours_but_errors() -> None:
+def test_prompting_imports_no_heavy_library_and_nothing_of_ours_but_leaves() -> None:
     """Run where no test has imported anything yet."""
     code = (
         "import sys, pkgutil, importlib, textlens.prompting as package\n"
@@ -16,4 +16,4 @@ def test_prompting_imports_no_heavy_library_and_nothing_of_ours_but_errors() -> 
         "print(sorted(name for name in sys.modules if name.startswith('textlens.') and 'prompting' not in name))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["[]", "['textlens.errors']"]
+    assert done.stdout.splitlines() == ["[]", "['textlens.errors', 'textlens.input_files']"]

@@ -77,6 +77,13 @@ def finished_lines(folder):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def wait_for_lines(folder, number):
+    end = time.monotonic() + SECONDS
+    while finished_lines(folder) < number:
+        assert time.monotonic() < end, f"{finished_lines(folder)} of {number} parts"
+        time.sleep(0.001)
+
+
 def check_whole(folder, undisturbed):
     """Every part that has its name is whole, and none has a line without its file."""
     for path in folder.glob("*.parquet"):
@@ -93,15 +100,16 @@ def settings(shards, tmp_path):
 
 def test_kills_lose_only_what_was_under_way(runner, settings, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "out"
+    began = time.monotonic()
     assert runner.run({**settings, "folder": str(whole)}) == 0
+    part = (time.monotonic() - began) / len(SIZES)  # seconds; kills come between parts and within them on any machine
     rows = {path.name: pq.read_table(path).num_rows for path in whole.glob("*.parquet")}
     rng = random.Random(11)
     for _ in range(KILLS):
-        before, wanted, end = finished_lines(out), rng.choice((0, 0, 1, 1, 2)), time.monotonic() + SECONDS
+        wanted = finished_lines(out) + rng.choice((0, 0, 0, 1, 1))
         number = runner.start(settings)
-        while finished_lines(out) < before + wanted and time.monotonic() < end:
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.15))
+        wait_for_lines(out, wanted)
+        time.sleep(rng.uniform(0, part))
         os.kill(number, signal.SIGKILL)
         assert runner.wait(number) == -signal.SIGKILL
         check_whole(out, rows)
@@ -130,7 +138,7 @@ def test_three_processes_share_the_work(runner, settings, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert runner.run({**settings, "folder": str(whole)}) == 0
     numbers = [runner.start(settings) for _ in range(3)]
-    time.sleep(random.Random(5).uniform(0.2, 0.5))
+    wait_for_lines(out, 3)
     os.kill(numbers[0], signal.SIGKILL)  # the others take over
     assert [runner.wait(number) for number in numbers] == [-signal.SIGKILL, 0, 0]
     assert contents(out) == contents(whole)

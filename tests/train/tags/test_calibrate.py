@@ -107,7 +107,7 @@ def test_the_classifier_of_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"net.pth holds 0 tensors of shape \(1000, 1280\)"):
         read_classifier(str(tmp_path / "net.pth"), 1280, 1000)
     (tmp_path / "bad.pth").write_bytes(b"no checkpoint")
-    with pytest.raises(InputError, match=r"bad.pth cannot be read"):
+    with pytest.raises(InputError, match=r"bad.pth is refused.* expected .safetensors, or .pth of tensors"):
         read_classifier(str(tmp_path / "bad.pth"), 8, 10)
     with pytest.raises(InputError, match=r"none.pth cannot be read"):
         read_classifier(str(tmp_path / "none.pth"), 8, 10)
