@@ -55,6 +55,14 @@ def transformers_source(name: str) -> str:
     return str(Path(found.origin).parent / package.folder)
 
 
+def checked_source(name: str) -> str:
+    """`transformers_source`, to load weights from: a package's have the SHA-256 of their publication."""
+    source = transformers_source(name)
+    if source != name:
+        check_digest(Path(source) / "model.safetensors", PACKAGES[name].sha256)
+    return source
+
+
 def check_part_names(parts: Any, where: Path) -> Mapping[str, str]:
     """`weights_from` of a config file, checked."""
     if not isinstance(parts, dict) or not all(isinstance(source, str) for source in parts.values()):
@@ -91,9 +99,7 @@ def load_transformer(name: str) -> nn.Module:
     from transformers import AutoModel
     from transformers.utils import logging as transformers_logging
 
-    source = transformers_source(name)
-    if name in PACKAGES and source != name:
-        check_digest(Path(source) / "model.safetensors", PACKAGES[name].sha256)
+    source = checked_source(name)
     bounded = no_larger_than(folder_shapes(source), source, packed=True)
     try:  # quiet: the pooling layer's weights are reported as unexpected
         with quiet(transformers_logging), without_bars(source, transformers_logging), bounded:

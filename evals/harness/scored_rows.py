@@ -34,7 +34,7 @@ def asked_rows(
     tally: Tally,
 ) -> Iterator[Scored]:
     """A row for each context, with `count` shots."""
-    blank: list[dict[str, float]] | None = None
+    blank: Sequence[Mapping[str, float]] | None = None
     for context in contexts:
         readings = []
         with progress_bar("answers") as bar:
@@ -44,16 +44,14 @@ def asked_rows(
                 readings.append(reading)
                 bar.update(line, advance=1)
                 tally.add(reading)
-        answers = [reading.answer for reading in readings]
-        scores = task.score_all(answers)
-        rows = _result_rows(task, context, model.spec, count, answers, scores, blank)
-        blank = scores if context.name == NONE else blank
-        yield Scored(context, count, readings, scores, rows)
+        row = _scored(task, context, model.spec, count, readings, blank)
+        blank = row.scores if context.name == NONE else blank
+        yield row
 
 
 def direct_rows(task: Task, contexts: Sequence[ContextRow]) -> Iterator[Scored]:
     """Words scored as they are."""
-    blank: list[dict[str, float]] | None = None
+    blank: Sequence[Mapping[str, float]] | None = None
     for context in contexts:
         readings = []
         for doc in task.data.asked:
@@ -63,11 +61,22 @@ def direct_rows(task: Task, contexts: Sequence[ContextRow]) -> Iterator[Scored]:
                 readings.append(Reading(None, None, None if missing else text, "no words" if missing else None))
             except InputError as error:
                 readings.append(Reading(None, None, None, str(error)))
-        answers = [reading.answer for reading in readings]
-        scores = task.score_all(answers)
-        rows = _result_rows(task, context, None, None, answers, scores, blank)
-        blank = scores if context.name == NONE else blank
-        yield Scored(context, None, readings, scores, rows)
+        row = _scored(task, context, None, None, readings, blank)
+        blank = row.scores if context.name == NONE else blank
+        yield row
+
+
+def _scored(
+    task: Task,
+    context: ContextRow,
+    llm: str | None,
+    count: int | None,
+    readings: Sequence[Reading],
+    blank: Sequence[Mapping[str, float]] | None,
+) -> Scored:
+    answers = [reading.answer for reading in readings]
+    scores = task.score_all(answers)
+    return Scored(context, count, readings, scores, _result_rows(task, context, llm, count, answers, scores, blank))
 
 
 def _result_rows(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
-from ...encoders.clip.parts import PACKAGES, transformers_source
+from ...encoders.clip.parts import PACKAGES, checked_source
 from ...encoders.loading.size_limit import folder_shapes, no_larger_than
 from ...errors import InputError, shortened
 from .soft_tokens import token_embedding
@@ -31,7 +31,7 @@ class TokenStates(nn.Module):
     @classmethod
     def from_pretrained(cls, name: str, max_tokens: int) -> TokenStates:
         """name: a folder, or a hub id, see `parts.transformers_source`. Raises `InputError`."""
-        package, source = PACKAGES.get(name), transformers_source(name)
+        package, source = PACKAGES.get(name), checked_source(name)
         try:
             tokenizer = AutoTokenizer.from_pretrained(source)
             with no_larger_than(folder_shapes(source), source, packed=True):

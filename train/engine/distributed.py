@@ -26,21 +26,13 @@ def join_group() -> None:
     # cpu=True lets Accelerate join torchrun's group on CPU-only hosts.
     several = {"timeout": _TIMEOUT} if "LOCAL_RANK" in os.environ else {}
     PartialState(cpu=not torch.accelerator.is_available(), **several)
-    leave_group_at_exit()
+    # A group that is still open at the end of the process has been seen to abort it ("terminate called", gloo).
+    atexit.register(_leave_group)
 
 
 def is_first_process() -> bool:
     """Whether this is the only one of torchrun's processes, or the first."""
     return os.environ.get("RANK", "0") == "0"
-
-
-@cache
-def leave_group_at_exit() -> None:
-    """Have this process leave its group before the interpreter ends, once for all calls.
-
-    A group that is still open then has been seen to abort the process ("terminate called", gloo) after all was done.
-    """
-    atexit.register(_leave_group)
 
 
 def _leave_group() -> None:
