@@ -19,6 +19,10 @@ def evaluate(
         list[str] | None,
         typer.Option("--context", "-c", help="Published texts in a file, FILE:COLUMN[+COLUMN]; repeatable."),
     ] = None,
+    answers: Annotated[
+        list[Path] | None,
+        typer.Option(help="Answers of another system to score: question_id and answer, or image_id and caption."),
+    ] = None,
     llm: LanguageModelSpec = None,
     chat: Chat = None,
     num_fewshot: Annotated[str, typer.Option(help="Numbers of shots, with commas, such as 0,4,16.")] = "4",
@@ -62,7 +66,8 @@ def evaluate(
         log_samples=log_samples,
         first_words=_counts("--first-words", first_words, least=1) if first_words else (),
     )
-    asked: dict[str, Any] = {"encoders": encoder or (), "contexts": context or (), "llm": chat_spec(llm, chat)}
+    asked: dict[str, Any] = {"encoders": encoder or (), "contexts": context or (), "answers": answers or ()}
+    asked["llm"] = chat_spec(llm, chat)
     results = run(tasks, settings, data_dir=data_dir, limit=limit, **asked)
     if as_json:
         print_json(results.model_dump())

@@ -47,7 +47,7 @@ class CaptionScores:
     def stderr(self, name: str) -> float:
         """Standard error of a corpus score: of the mean over images, or for BLEU, which is no mean, by bootstrap."""
         if name.startswith("BLEU"):
-            return bootstrap_error(partial(_bleu, order=int(name[-1])), self.bleu_counts)
+            return bootstrap_error(partial(bleu, order=int(name[-1])), self.bleu_counts)
         return mean_and_error(self.per_image[name])[1]
 
     def __str__(self) -> str:
@@ -145,7 +145,7 @@ def _bleu_counts(found: Mapping[str, Any]) -> list[float]:
     return [length, nearest, *found["guess"], *found["correct"]]
 
 
-def _bleu(sums: NDArray[np.float64], order: int) -> NDArray[np.float64]:
+def bleu(sums: NDArray[np.float64], order: int) -> NDArray[np.float64]:
     """(..., 10) sums of `bleu_counts` -> (...,) corpus BLEU of n-grams up to `order` (Papineni et al. 2002)."""
     length, nearest = sums[..., 0], sums[..., 1]
     found, shared = sums[..., 2 : 2 + order], sums[..., 6 : 6 + order]

@@ -108,7 +108,7 @@ def vqa_accuracy_from_scores(prediction: str, scores: Mapping[str, float]) -> fl
     return _ACCURACIES[min(4, matches)]
 
 
-def results_format(answers: Mapping[int, str] | Mapping[str, str]) -> list[dict[str, int | str]]:
+def results_format(answers: Mapping[int | str, str]) -> list[dict[str, int | str]]:
     """Question id -> answer, as the list that the official evaluation and its server read from a JSON file."""
     return [{"question_id": question, "answer": answer} for question, answer in answers.items()]
 

@@ -40,8 +40,15 @@ class Vllm:
         """The environment variables for vLLM: our defaults, overridden by those that are set."""
         defaults = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
         defaults |= {"VLLM_CPU_KVCACHE_SPACE": "2"} if self.cpu else {}  # GiB; vLLM's default is most of the memory
+        defaults |= {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"} if self.cpu and _few_cores() else {}
         defaults |= {"HF_HUB_OFFLINE": "1"} if offline else {}
         return {**defaults, **os.environ}
+
+
+def _few_cores() -> bool:
+    """Whether a core for vLLM's scheduler alone, which it reserves, would be half of all: without, Gemma 3 270M answered
+    900 prompts of 16 shots in 46 s instead of 66 on two cores."""
+    return len(os.sched_getaffinity(0)) <= 2
 
 
 def _cpu_dtype() -> str:

@@ -8,8 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ...errors import InputError
-from ...metrics.standard_errors import mean_and_error
+from ...metrics.caption_metrics import bleu
+from ...metrics.standard_errors import bootstrap_error, mean_and_error
 from ..aligned_table import aligned, number
 from .saved_results import Sample, read_results, read_samples
 
@@ -84,17 +87,24 @@ def _differences(
         if len(pairs) < len(values):
             continue
         groups = [one[key].image or key for key in shared]
-        mean, error = mean_and_error([b - a for a, b in pairs], groups)
-        known = error if error == error and error > 0 else None
-        p = math.erfc(abs(mean / known) / math.sqrt(2)) if known else None
         first, second = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
-        made.append(
-            Difference(
-                task, context, num_fewshot, metric, 100 * first, 100 * second, 100 * mean,
-                None if known is None else 100 * known, p, len(pairs),
-            )
-        )  # fmt: skip
+        _, error = mean_and_error([b - a for a, b in pairs], groups)
+        made.append(_difference((task, context, num_fewshot, metric), first, second, error, len(pairs)))
+    counts = [(one[key].bleu_counts, other[key].bleu_counts) for key in shared]
+    if found := [[*a, *b] for a, b in counts if a and b]:
+        both = np.array(found)  # (N, 20)
+        first, second = (float(bleu(sums, 4)) for sums in np.split(both.sum(0), 2))
+        error = bootstrap_error(lambda sums: bleu(sums[..., 10:], 4) - bleu(sums[..., :10], 4), both)
+        made.append(_difference((task, context, num_fewshot, "BLEU-4"), first, second, error, len(both)))
     return made
+
+
+def _difference(row: tuple[str, str, int | None, str], first: float, second: float, error: float, n: int) -> Difference:
+    known = error if error == error and error > 0 else None
+    p = math.erfc(abs((second - first) / known) / math.sqrt(2)) if known else None
+    return Difference(
+        *row, 100 * first, 100 * second, 100 * (second - first), None if known is None else 100 * known, p, n
+    )
 
 
 def comparison_table(rows: Sequence[Difference]) -> str:

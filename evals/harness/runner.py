@@ -26,7 +26,6 @@ from ...agent.reader.reading import Reading
 from ...encoders.base import Encoder
 from ...errors import InputError
 from ...folder_lock import one_writer
-from ...metrics.vqa_accuracy import results_format
 from ...output_files import replacing, write_text
 from ...train.engine.run import current_commit
 from ..descriptions import image_key
@@ -35,8 +34,9 @@ from ..task_data.image_files import check
 from .background_words import BackgroundWords
 from .completion_cache import CachedModel, CompletionCache
 from .context_rows import ContextRow, FileContexts, encoder_row, first_words
+from .official_answers import OfficialAnswers, official_answers
 from .results import ResultRow, Results, TaskAbout, versions, write_samples
-from .scored_rows import Scored, Tally, asked_rows, constant_rows, direct_rows
+from .scored_rows import Scored, Tally, answered_row, asked_rows, constant_rows, direct_rows
 from .task_base import Task
 
 _THUMBNAIL = 320  # px
@@ -66,14 +66,16 @@ def run(
     model: LanguageModel | None,
     settings: EvalSettings,
     *,
+    answers: Sequence[OfficialAnswers] = (),
     asked_for: Mapping[str, Any] | None = None,
 ) -> Results:
-    """All rows of all tasks, in order; written to `settings.output` too. files: contexts of every task.
+    """All rows of all tasks, in order; written to `settings.output` too. files: contexts of every task. answers: of
+    other systems, to be scored beside them.
 
     asked_for: settings to be told in the results. Raises `InputError` for what does not fit, before any model is run.
     """
     with one_writer(settings.output) if settings.output else nullcontext():
-        return _run(tasks, encoders, files, model, settings, asked_for)
+        return _run(tasks, encoders, files, model, settings, answers, asked_for)
 
 
 def _run(
@@ -82,6 +84,7 @@ def _run(
     files: Sequence[FileContexts],
     model: LanguageModel | None,
     settings: EvalSettings,
+    answers: Sequence[OfficialAnswers],
     asked_for: Mapping[str, Any] | None,
 ) -> Results:
     start, rows, told = time.perf_counter(), [], {}
@@ -89,10 +92,12 @@ def _run(
     asked = CachedModel(model, CompletionCache(cache, model)) if model and cache else model
     tasks = [with_contexts(task, files) for task in tasks]
     for task in tasks:
+        for one in answers:
+            one.of(task.data.asked)
         _check(task, encoders, settings)
     tally = Tally()
     for task in tasks:
-        made, samples = _run_task(task, encoders, files, asked, settings, tally)
+        made, samples = _run_task(task, encoders, files, asked, settings, tally, answers)
         rows += made
         config = task.config
         told[config.task] = TaskAbout(
@@ -158,6 +163,7 @@ def _run_task(
     model: LanguageModel | None,
     settings: EvalSettings,
     tally: Tally,
+    answers: Sequence[OfficialAnswers],
 ) -> tuple[list[ResultRow], list[dict[str, Any]]]:
     counts = list(dict.fromkeys(settings.num_fewshot)) if task.fixed_shots is None else [task.fixed_shots]
     thumbnails = _Thumbnails(task, settings)
@@ -166,11 +172,12 @@ def _run_task(
         asked = [one for one in contexts if task.asked(one)]
         parts = [asked_rows(task, asked, count, model, tally) for count in counts] if model else []
         parts.append(direct_rows(task, [one for one in contexts if task.direct(one)]))
+        parts.append(answered_row(task, one) for one in answers)
         for part in parts:
             for row in part:
                 rows += row.results
                 samples += _samples(task, row, settings, thumbnails)
-                if settings.output and row.num_fewshot is not None and "vqa_accuracy" in task.metrics:
+                if settings.output and row.context.role != "model":
                     _write_official(task, row, settings.output)
     return rows, samples
 
@@ -195,15 +202,12 @@ def open_contexts(
 
 
 def _write_official(task: Task, row: Scored, output: Path) -> None:
-    """The answers in the format that the evaluation servers of VQA take."""
-    name = re.sub(r"[^\w@.-]+", "_", row.context.name)
-    path = output / "official" / f"{task.config.task}-{name}-{row.num_fewshot}.json"
-    answers = {doc.id: one.answer or "" for doc, one in zip(task.data.asked, row.readings, strict=True)}
-    entries = [
-        {**entry, "question_id": int(key) if (key := str(entry["question_id"])).isdecimal() else key}
-        for entry in results_format(answers)
-    ]
-    write_text(json.dumps(entries) + "\n", path)
+    """The answers in the format that the evaluation servers of VQA and COCO take."""
+    entries = official_answers(task, [one.answer or "" for one in row.readings])
+    if entries is not None:
+        name = re.sub(r"[^\w@.-]+", "_", row.context.name)
+        how = "direct" if row.num_fewshot is None else row.num_fewshot
+        write_text(json.dumps(entries) + "\n", output / "official" / f"{task.config.task}-{name}-{how}.json")
 
 
 def _samples(task: Task, row: Scored, settings: EvalSettings, thumbnails: _Thumbnails) -> list[dict[str, Any]]:
@@ -211,6 +215,8 @@ def _samples(task: Task, row: Scored, settings: EvalSettings, thumbnails: _Thumb
         _sample(task, row, doc, reading, scores, settings, thumbnails)
         for doc, reading, scores in zip(task.data.asked, row.readings, row.scores, strict=True)
     ]
+    for entry, counts in zip(made, task.bleu_counts([one.answer for one in row.readings]), strict=False):
+        entry["bleu_counts"] = counts
     for entry, picture in zip(made, task.pictures() if settings.log_samples else (), strict=False):
         entry["drawn"] = thumbnails.keep(picture)
     return made

@@ -36,6 +36,7 @@ class Sample(Record):
     references: list[str] = Field(default_factory=list)
     answer: str | None = None
     scores: dict[str, float | None] = Field(default_factory=dict)
+    bleu_counts: list[float] | None = Field(default=None, min_length=10, max_length=10)
     words: list[Words] | None = None
     prompt: str | None = None
     completion: str | None = None

@@ -11,6 +11,7 @@ from ...errors import InputError
 from ...metrics.standard_errors import mean_and_error
 from ...progress import progress_bar
 from .context_rows import NONE, ContextRow
+from .official_answers import OfficialAnswers
 from .results import ResultRow
 from .task_base import Task
 
@@ -64,6 +65,13 @@ def direct_rows(task: Task, contexts: Sequence[ContextRow]) -> Iterator[Scored]:
         row = _scored(task, context, None, None, readings, blank)
         blank = row.scores if context.name == NONE else blank
         yield row
+
+
+def answered_row(task: Task, answers: OfficialAnswers) -> Scored:
+    """Another system's answers, scored as they are."""
+    context = ContextRow(answers.name, "model", lambda doc: ())
+    readings = [Reading(None, None, answer, None) for answer in answers.of(task.data.asked)]
+    return _scored(task, context, None, None, readings, None)
 
 
 def _scored(

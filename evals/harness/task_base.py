@@ -75,6 +75,10 @@ class Task(ABC):
     def score_all(self, answers: Sequence[str | None]) -> list[dict[str, float]]:
         """Metric -> score, 1 for right, for each of `data.asked`; of an answer that could not be parsed the lowest."""
 
+    def bleu_counts(self, answers: Sequence[str | None]) -> Sequence[Sequence[float]]:
+        """What corpus BLEU sums up, of each document, see `CaptionScores`; empty where there is no BLEU."""
+        return ()
+
     def corpus(self, answers: Sequence[str | None], scores: Sequence[Mapping[str, float]]) -> dict[str, Score]:
         """All metrics over `data.asked`: means, with standard errors clustered by image."""
         return self._means(scores, self.metrics)

@@ -67,6 +67,9 @@ class CaptioningTask(Task):
         names = [name for name in _PER_IMAGE if name in made.per_image]
         return [{name: made.per_image[name][i] for name in names} for i in range(len(answers))]
 
+    def bleu_counts(self, answers: Sequence[str | None]) -> Sequence[Sequence[float]]:
+        return self._scored(answers).bleu_counts.tolist()
+
     def corpus(self, answers: Sequence[str | None], scores: Sequence[Any]) -> dict[str, Score]:
         made = self._scored(answers)
         return {name: Score(100 * made.scores[name], 100 * made.stderr(name)) for name in self.metrics}

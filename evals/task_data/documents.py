@@ -88,10 +88,11 @@ def split(docs: Sequence[Doc], pool: Sequence[Doc], config: TaskConfig, path: Pa
         asked = [doc for doc in docs if doc.split == "train" and (doc.image or doc.id) in held]
     else:
         asked = [doc for doc in docs if _is_of(doc, config.split)]
-    candidates = [doc for doc in pool if _is_of(doc, config.fewshot_split)]
+    with_shots = config.fewshot_split != "none"
+    candidates = [doc for doc in pool if with_shots and _is_of(doc, config.fewshot_split)]
     if config.fewshot_split == "train":
         candidates = [doc for doc in candidates if (doc.image or doc.id) not in held]
-    if not asked or not candidates:
+    if not asked or (with_shots and not candidates):
         name = config.fewshot_split if asked else config.split
         there = ", ".join(dict.fromkeys(doc.split for doc in docs if doc.split)) or "no splits"
         raise InputError(f"{path} has no rows of split {name!r}; it has {there} (or use all, hash:0/2)")

@@ -48,7 +48,7 @@ class TaskConfig:
     fewshot_annotations: str = ""
     fewshot_images: str = ""
     fewshot_image_name: str = ""
-    fewshot_split: str = "train"
+    fewshot_split: str = "train"  # "none": there are no shots
     val_share: Share = 0.2  # of the shots' images that split "val" means where the file has no such split
     metric: Literal["vqa_accuracy", "exact_match", "set_match"] = "vqa_accuracy"
     instruction: str | None = None  # in place of the template's

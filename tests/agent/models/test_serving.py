@@ -192,7 +192,7 @@ def test_the_vllm_that_is_there_is_found_and_why_none_serves_is_said(stand_in, t
 @pytest.mark.parametrize(("native", "dtype"), [(True, "bfloat16"), (False, "float32")])
 def test_commands_for_gpu_and_cpu(monkeypatch, native, dtype):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
-    for name in ("VLLM_CPU_KVCACHE_SPACE", "HF_HUB_OFFLINE"):
+    for name in ("VLLM_CPU_KVCACHE_SPACE", "HF_HUB_OFFLINE", "VLLM_CPU_NUM_OF_RESERVED_CPU"):
         monkeypatch.delenv(name, raising=False)
     gpu, cpu = Vllm("py", cpu=False), Vllm("py", cpu=True)
     assert gpu.command("org/model", "org/model", 8000, ["--max-model-len", "4096"]) == [
@@ -207,5 +207,8 @@ def test_commands_for_gpu_and_cpu(monkeypatch, native, dtype):
     assert (told["VLLM_CPU_KVCACHE_SPACE"], told["HF_HUB_OFFLINE"], told["VLLM_NO_USAGE_STATS"]) == ("2", "1", "1")
     assert told["PATH"] == os.environ["PATH"]
     assert not {"VLLM_CPU_KVCACHE_SPACE", "HF_HUB_OFFLINE"} & set(gpu.variables(offline=False))
+    for cores, reserved in (({0, 1}, "0"), ({0, 1, 2}, None)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process, cores=cores: cores)
+        assert cpu.variables(offline=False).get("VLLM_CPU_NUM_OF_RESERVED_CPU") == reserved
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "8")
     assert cpu.variables(offline=False)["VLLM_CPU_KVCACHE_SPACE"] == "8"

@@ -152,3 +152,20 @@ def test_two_runs_are_compared_on_the_same_items(tmp_path):
     assert (row.context, row.first, row.second, row.n) == ("looker -> liar", 100, 0, 16)
     with pytest.raises(InputError, match=r"has no results\.json"):
         compare(good, tmp_path)
+
+
+def test_corpus_bleu_of_two_runs_is_compared_by_paired_bootstrap(captions, tmp_path):
+    task = open_task(str(captions), tmp_path)
+    silent = Looker()
+    silent.describe = lambda images: [type(d)("a red red red thing", [], "silent") for d in Looker().describe(images)]
+    for name, encoder in (("one", Looker()), ("two", Looker()), ("red", silent)):
+        settings = EvalSettings((0,), floors=False, output=tmp_path / name)
+        reported = run([task], {"words": encoder}, [], None, settings)
+        told = {row.metric: row.score for row in reported.results}
+        compared = {row.metric: row for row in compare(tmp_path / "one", tmp_path / name)}
+        assert compared["BLEU-4"].second == pytest.approx(told["BLEU-4"])
+        assert compared["CIDEr-D"].second == pytest.approx(told["CIDEr-D"])
+        if name == "two":
+            assert (compared["BLEU-4"].difference, compared["BLEU-4"].stderr) == (0, None)
+    assert compared["BLEU-4"].difference < 0
+    assert 0 < compared["BLEU-4"].stderr < abs(compared["CIDEr-D"].difference)
