@@ -64,6 +64,7 @@ class TaskConfig:
         "photo-clip"  # retrieval, reconstruction: folder, included weights (photo-clip), or open_clip's MODEL/TAG
     )
     decoder: str = ""  # reconstruction: folder or hub id of a diffusers pipeline; by default the included one
+    inception: str = ""  # reconstruction: torch-fidelity's file of Inception's weights, for FID
     guidance_scales: tuple[Annotated[float, Field(ge=1)], ...] = (3.0,)  # each gives its own scores
     num_inference_steps: Count = 50
     constrained: bool = False  # the model chooses among the classes; False: it writes freely, and must match

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from textlens.evals.harness.saved_results import read_samples
 from textlens.evals.harness.task_kinds import open_task
 from textlens.metrics.frechet_distance import frechet_distance
 from textlens.scenes.scene_files import write_scenes
+from torchvision.transforms.functional import pil_to_tensor
 
 from ...pipelines import tiny_pipeline
 from .tiny_benchmark import COLOURS, Looker
@@ -70,6 +72,36 @@ def test_figures_are_those_of_the_drawings(tmp_path, decoder):
     assert scores[2]["clip_similarity@2"] == 0
     distance = frechet_distance(made[torch.tensor([0, 1, 3])], task.embeddings)
     assert task.corpus(texts, scores)["frechet@2"].score == pytest.approx(100 * distance, abs=1e-2)
+
+
+def test_fid_by_inception_weights_of_a_file(tmp_path, decoder, monkeypatch):
+    inception = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    with monkeypatch.context() as patch:  # random weights in the published format
+        torch.manual_seed(0)
+        patch.setattr(inception, "load_state_dict_from_url", lambda *args, **kwargs: {})
+        patch.setattr(torch.nn.Module, "load_state_dict", lambda self, state: None)
+        network = inception.FeatureExtractorInceptionV3("inception", ["2048"])
+    torch.save(network.state_dict(), tmp_path / "inception.pth")
+    config = {"guidance_scales": [2], "inception": "inception.pth"}
+    task = open_task(write_task(tmp_path, decoder, **config), tmp_path)
+    task.prepare()
+    texts = ["red", "green", None, "black"]
+    scores = task.corpus(texts, task.score_all(texts))
+    drawn = task._redrawer.draw(["red", "green", "", "black"], guidance_scale=2, num_inference_steps=1)
+
+    def features(images):
+        return torch.cat([network(pil_to_tensor(image)[None])[0] for image in images])
+
+    distance = frechet_distance(
+        features([drawn[i] for i in (0, 1, 3)]), features([task._read_image(doc.image) for doc in task.data.asked])
+    )
+    assert scores["fid@2"].score == pytest.approx(distance, rel=1e-3)
+    assert scores["fid@2"].score > 0
+    assert "biased upwards" in task.notes[-1]
+    (tmp_path / "other.pth").write_bytes(pickle.dumps(print, protocol=2))
+    for name, told in (("nothing.pth", "no file"), ("other.pth", "as Inception's weights")):
+        with pytest.raises(InputError, match=told):
+            open_task(write_task(tmp_path, decoder, inception=name), tmp_path).prepare()
 
 
 def test_a_folder_of_images_has_no_ceiling(tmp_path, decoder):
