@@ -147,7 +147,7 @@ class DediffusionRecipe(Recipe):
         return {"loss": loss, "diffusion": losses.mean(), "spread": losses.std(1).mean()}
 
     def _word_costs(self, logits: Tensor, probabilities: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """What the settings ask of the words themselves, within this part of the batch. (B, N, V) -> ()."""
+        """What the settings ask of the words themselves. (B, N, V) -> ()."""
         config, cost = self.config, logits.new_zeros(())
         if config.entropy_weight:
             cost = cost - config.entropy_weight * usage_entropy(probabilities)

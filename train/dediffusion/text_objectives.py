@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..engine.distributed import gather_with_grad
+
 IGNORED = -100  # as in `torch.nn.functional.cross_entropy`
 
 
@@ -19,9 +21,9 @@ def usage_entropy(probabilities: Tensor) -> Tensor:
     """(B, N, V) -> (): entropy of each position's word distribution averaged over the batch, mean over positions.
 
     Low where a position writes the same word for every image. Rewarding it counters that collapse, and leaves a text's
-    own certainty alone.
+    own certainty alone. The batch is that of all processes, which have B each.
     """
-    return entropy(probabilities.mean(0)).mean()
+    return entropy(gather_with_grad(probabilities.mean(0, keepdim=True)).mean(0)).mean()
 
 
 def mutual_information(probabilities: Tensor) -> Tensor:

@@ -60,7 +60,8 @@ def write_recipe_files(folder: Path) -> None:
         "clip": {"start": "clip", "lock_text": False, "views": 2, "validation_images": 4},
         "coca": {"model": MODEL, "tokenizer": TOKENIZER, "word_weight": 0.5, "validation_images": 4},
         "decap": {"clip": "clip", "gpt2": {"n_embd": 32, "n_layer": 1, "n_head": 2, **WITHOUT_DROPOUT}},
-        "dediffusion": {"decoder": "decoder", "clip": "coca-clip", "encoder": SIZES, "validation_images": 4},
+        "dediffusion": {"decoder": "decoder", "clip": "coca-clip", "encoder": SIZES, "validation_images": 4,
+                        "entropy_weight": 0.5, "information_weight": 0.5},
         "feature-decoder": {
             "clip": "tower", "text_encoder": "bert", "max_tokens": 16, "grid": 2, "channels": 6, "word_count": 2,
             "content_word_count": 2, "denoiser": DENOISER, "validation_images": 4,
