@@ -1,6 +1,6 @@
 """`textlens eval` against its parts: encoding alone, the language model alone, both as they overlap, and from caches.
 
-    python benchmarks/evals.py [--limit 2000] [--encoder scenes:coca] [--llm tiny] [--shots 4] [--floors] [--json]
+    python benchmarks/evals.py [--limit 2000] [--encoder scenes:coca] [--llm tiny] [--shots 4] [--floors] [--lm-eval]
 
 Questions about scenes of the made world, about two an image; models are loaded before. encode: images to words, without
 cache. generate: as many other questions, words known, cache empty, with shots of another seed, so that a server has
@@ -8,6 +8,11 @@ no prompt in its own cache. whole: a run with empty caches. wall / max(encode, g
 and the rest costs nothing (target: 1.15). It needs a server (--llm http://HOST:PORT/v1) or a GPU: two models on the
 same cores take the sum of their times, so (encode + generate) is given too. again: the same run from its caches
 (target: 20 times as fast). Unless both runs have the same scores and no failures, the exit code is 1.
+
+--lm-eval: lm-evaluation-harness (`pip install 'textlens[lm-eval]' 'lm_eval[api]'`) sends the prompts of the first
+encoder's row to the same server, as many at a time; its own figure, total_evaluation_time_seconds, has no start of
+Python in it. "ours" is the row again with its words known and no completion cached. The server has seen these prompts
+before both.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,18 +28,24 @@ from pathlib import Path
 
 import torch
 from textlens.agent.models.registry import load_language_model
-from textlens.errors import TextlensError
+from textlens.agent.models.server import ServerModel, ServerSettings
+from textlens.errors import InputError, TextlensError
 from textlens.evals.descriptions import describe_all
 from textlens.evals.encoder_variants import load_variants
 from textlens.evals.harness.completion_cache import CachedModel, CompletionCache
 from textlens.evals.harness.runner import EvalSettings, open_contexts, run
+from textlens.evals.harness.scored_rows import Tally, asked_rows
+from textlens.evals.harness.task_base import Task
 from textlens.evals.harness.task_kinds import open_task
+from textlens.evals.lm_eval_export import export
 from textlens.scenes.scene_files import write_scenes
 
 RATIO, SPEED_UP = 1.15, 20.0  # targets
 
 
-def measure(limit: int, specs: list[str], llm: str, shots: int, floors: bool, size: int, folder: Path) -> dict:
+def measure(
+    limit: int, specs: list[str], llm: str, shots: int, floors: bool, size: int, lm_eval: bool, folder: Path
+) -> dict:
     for _ in write_scenes(max(32, limit), folder, size=size):  # half of them are asked about
         pass
     task, other = (open_task("scenes_vqa", folder, limit=limit, seed=seed) for seed in (0, 1))
@@ -55,6 +67,7 @@ def measure(limit: int, specs: list[str], llm: str, shots: int, floors: bool, si
         results.append(run([task], encoders, [], model, settings))
         seconds.append(time.perf_counter() - start)
     whole, again = seconds
+    beside = beside_lm_eval(task, encoders, model, shots, folder) if lm_eval else {}
     return {
         "questions": len(task.data.asked),
         "images": len(names),
@@ -72,6 +85,40 @@ def measure(limit: int, specs: list[str], llm: str, shots: int, floors: bool, si
         "speed_up": whole / again,
         "speed_up_met": whole / again >= SPEED_UP,
         "same": results[0].results == results[1].results and not results[0].failures,
+        **beside,
+    }
+
+
+def beside_lm_eval(task: Task, encoders: dict, model: object, shots: int, folder: Path) -> dict:
+    """Seconds and score (x100) of one row, by us and by lm-evaluation-harness; words are cached already."""
+    if not isinstance(model, ServerModel):
+        raise InputError(f"--lm-eval compares on a server; got --llm {model.spec}; expected http://HOST:PORT/v1")
+    first = dict(list(encoders.items())[:1])
+    settings = EvalSettings((shots,), floors=False, cache=folder / "out" / "cache", log_samples=False)
+    with open_contexts(task, first, [], settings, shots) as contexts:
+        (name,) = export(task, contexts, shots, folder / "lm_eval")
+        start = time.perf_counter()
+        scores = [score for row in asked_rows(task, contexts, shots, model, Tally()) for score in row.scores]
+        ours = time.perf_counter() - start
+    arguments = {
+        "model": model.name, "base_url": f"{model.base_url}/completions", "tokenizer_backend": "None",
+        "tokenized_requests": "False", "num_concurrent": ServerSettings().concurrency, "max_length": 8192,
+    }  # fmt: skip
+    command = [
+        sys.executable, "-m", "lm_eval", "run", "--tasks", name, "--include_path", str(folder / "lm_eval"), "--model",
+        "local-completions", "--model_args", ",".join(f"{key}={value}" for key, value in arguments.items()),
+        "--output_path", str(folder / "found"),
+    ]  # fmt: skip
+    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_DATASETS_OFFLINE": "1"})
+    if ended.returncode:
+        raise InputError(f"lm_eval ended with {ended.returncode}: {ended.stderr[-2000:]}")
+    (path,) = (folder / "found").glob("*/results_*.json")
+    found, metric = json.loads(path.read_text()), next(iter(task.metrics))
+    return {
+        "ours_s": ours,
+        "lm_eval_s": float(found["total_evaluation_time_seconds"]),
+        "ours_score": 100 * sum(one[metric] for one in scores) / len(scores),
+        "lm_eval_score": 100 * found["results"][name][f"{metric},none"],
     }
 
 
@@ -98,6 +145,12 @@ def as_lines(row: dict) -> str:
         f"whole / sum {row['ratio_to_sum']:.2f})\n"
         f"whole / again  {row['speed_up']:.1f}  (target {SPEED_UP:.0f}: {met[row['speed_up_met']]}; "
         f"same scores: {row['same']})"
+        + (
+            f"\none row: ours {row['ours_s']:.1f} s, score {row['ours_score']:.2f}; lm-evaluation-harness "
+            f"{row['lm_eval_s']:.1f} s, score {row['lm_eval_score']:.2f}"
+            if "ours_s" in row
+            else ""
+        )
     )
 
 
@@ -111,6 +164,7 @@ def main() -> None:
     parser.add_argument(
         "--floors", action="store_true", help="rows without words, with another image's, and with truth"
     )
+    parser.add_argument("--lm-eval", action="store_true", help="lm-evaluation-harness beside it")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     encoders = args.encoder or ["scenes:coca"]
@@ -118,7 +172,9 @@ def main() -> None:
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} cores")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            row = measure(args.limit, encoders, args.llm, args.shots, args.floors, args.size, Path(folder))
+            row = measure(
+                args.limit, encoders, args.llm, args.shots, args.floors, args.size, args.lm_eval, Path(folder)
+            )
     except TextlensError as error:
         sys.exit(f"error: {error}")
     rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
