@@ -101,7 +101,7 @@ def beside_lm_eval(task: Task, encoders: dict, model: object, shots: int, folder
         scores = [score for row in asked_rows(task, contexts, shots, model, Tally()) for score in row.scores]
         ours = time.perf_counter() - start
     arguments = {
-        "model": model.name, "base_url": f"{model.base_url}/completions", "tokenizer_backend": "None",
+        "model": model.model, "base_url": f"{model.base_url}/completions", "tokenizer_backend": "None",
         "tokenized_requests": "False", "num_concurrent": ServerSettings().concurrency, "max_length": 8192,
     }  # fmt: skip
     command = [
