@@ -33,7 +33,7 @@ class _Remembered:
         self._last: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or self._trunk.training or pixels.dtype != torch.float32:
+        if torch.is_grad_enabled() or self._trunk.training or pixels.dtype != torch.float32 or self._is_sharded():
             return self._forward(pixels)
         last = self._last  # one read: another thread may set it
         if last is not None and last[0].device == pixels.device and torch.equal(last[0], pixels):
@@ -41,6 +41,10 @@ class _Remembered:
         features = self._run(pixels)
         self._last = (pixels, features)
         return features
+
+    def _is_sharded(self) -> bool:
+        """By FSDP: layers must be called, and their weights not changed in place."""
+        return any(type(parameter) is not nn.Parameter for parameter in self._trunk.parameters())
 
     def _run(self, pixels: Tensor) -> Tensor:
         if pixels.device.type != "cpu":
