@@ -90,9 +90,9 @@ def run(
         print_note(note)
     result = train(recipe, config.loop, out, resume=resume, max_minutes=max_minutes)
     if result.finished and PartialState().is_main_process:
-        if is_sharded(recipe.model):  # its first process has only its share
+        if is_sharded(recipe.model):  # this process has its share alone; on the CPU, for the whole may outgrow a GPU
             recipe = recipe_class(config, cache or out.parent / "cache")  # type: ignore[call-arg]
-            load_trained(recipe.model.to(PartialState().device).eval(), out)
+            load_trained(recipe.model.eval(), out)
         folder = model or out / "model"
         folder.mkdir(parents=True, exist_ok=True)
         with disk_writes(folder):

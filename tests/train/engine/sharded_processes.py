@@ -19,7 +19,7 @@ from textlens.train.engine.optimizer import ExponentialMovingAverage, build_opti
 from textlens.train.engine.settings import read_stages
 from textlens.train.engine.sharding import clip_gradients, gather_rest, local, shard
 from textlens.train.registry import recipes
-from tiny_recipe import CONTRASTIVE, MEAN, ContrastiveRecipe, TinyRecipe
+from tiny_recipe import CONTRASTIVE, MEAN, ContrastiveRecipe, TiedRecipe, TinyRecipe
 from two_processes import NanOnRankOne
 
 SHARDED = replace(MEAN, sharding="full")
@@ -67,7 +67,11 @@ def held(out: Path) -> dict[str, float]:
 
 def main(out: Path) -> None:
     run_recipes(out)  # first: the command must join the group by itself
-    train(TinyRecipe(dropout=0.0), replace(SHARDED, gradient_clip=0.1), out / "mean")
+    recipe = TinyRecipe(dropout=0.0)
+    for parameter in recipe.model.parameters():
+        parameter.data += torch.distributed.get_rank()  # the first process's weights count
+    train(recipe, replace(SHARDED, gradient_clip=0.1), out / "mean")
+    train(TiedRecipe(), SHARDED, out / "tied")
     train(ContrastiveRecipe(), replace(CONTRASTIVE, sharding="full"), out / "contrastive")
     train(TinyRecipe(dropout=0.3), SHARDED, out / "whole")
     while not train(TinyRecipe(dropout=0.3), SHARDED, out / "paused", resume=True, max_minutes=0).finished:

@@ -21,7 +21,7 @@ from torch import nn
 
 from .recipe_files import write_recipe_files
 from .test_distributed import SECONDS, assert_close_run, figures, report, tensors, torchrun
-from .tiny_recipe import CONTRASTIVE, MEAN, ContrastiveRecipe, TinyRecipe
+from .tiny_recipe import CONTRASTIVE, MEAN, ContrastiveRecipe, TiedRecipe, TinyRecipe
 
 LOADERS = {
     "coca": Clip.from_pretrained,
@@ -103,6 +103,13 @@ def test_clipping_takes_the_norm_over_all_shards_and_averages_follow(two: Path, 
         [line["error"] for line in read_metrics(out) if line["kind"] == "eval"] for out in (two / "mean", tmp_path)
     ]
     assert errors[0] == pytest.approx(errors[1], rel=1e-4)
+
+
+def test_a_weight_of_two_layers_stays_one(two: Path, tmp_path: Path) -> None:
+    train(TiedRecipe(), MEAN, tmp_path)
+    names = ("loss", "gradient_norm")
+    torch.testing.assert_close(figures(two / "tied", *names), figures(tmp_path, *names), rtol=1e-5, atol=1e-6)
+    assert_close_run(two / "tied", tmp_path)
 
 
 def test_a_contrastive_loss_gives_the_gradient_of_one_process(two: Path, tmp_path: Path) -> None:
