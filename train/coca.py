@@ -36,6 +36,7 @@ from .engine.distributed import sum_over_processes
 from .engine.randomness import sample_integers, sample_rng
 from .engine.recipe import Count, LoopConfig, NonNegative, Recipe, Share
 from .engine.settings import settings
+from .engine.sharding import gather_blocks
 from .evaluators import retrieval_figures, text_figures
 from .frozen_features import ImageFeatures
 from .locked_towers import grid_features
@@ -257,6 +258,7 @@ class CocaRecipe(Recipe):
         if not samples:
             return {}
         captioner = CocaCaptioner(self.clip)
+        gather_blocks(self.clip.model.text, self.clip.model.text_decoder)
         parts, written = [], []
         for first in range(0, len(samples), _BATCH):
             part = samples[first : first + _BATCH]

@@ -43,6 +43,7 @@ from .engine.distributed import sum_over_processes
 from .engine.randomness import sample_noise, sample_rng
 from .engine.recipe import Count, LoopConfig, NonNegative, Positive, Recipe, Share
 from .engine.settings import settings
+from .engine.sharding import gather_blocks
 from .evaluators import text_figures
 
 _NOISE, _MEMORY = 1, 2  # streams of random numbers
@@ -183,6 +184,7 @@ class DecapRecipe(Recipe):
         its embedding (`exact_match`) and from its projection (`exact_match_projected`); figures of what is written
         from the projected captions (`text_cider_d`, ...) and, where there are images, from them (`image_cider_d`, ...).
         """
+        gather_blocks(self.decoder)
         embeddings = self.held_out_embeddings.to(self.decoder.device)
         projected = self.project(embeddings)
         figures = self._token_figures(model, projected if self.config.projected else embeddings)

@@ -35,6 +35,8 @@ class _Remembered:
     def __call__(self, pixels: Tensor) -> Tensor:
         if torch.is_grad_enabled() or self._trunk.training or pixels.dtype != torch.float32:
             return self._forward(pixels)
+        if self._is_sharded():  # its layers must be called
+            return self._run(pixels)
         last = self._last  # one read: another thread may set it
         if last is not None and last[0].device == pixels.device and torch.equal(last[0], pixels):
             return last[1]
@@ -42,9 +44,14 @@ class _Remembered:
         self._last = (pixels, features)
         return features
 
+    def _is_sharded(self) -> bool:
+        """Over several processes, by FSDP."""
+        return any(type(parameter) is not nn.Parameter for parameter in self._trunk.parameters())
+
     def _run(self, pixels: Tensor) -> Tensor:
         if pixels.device.type != "cpu":
             return self._forward(pixels)
-        self._trunk.to(memory_format=torch.channels_last)
+        if not self._is_sharded():
+            self._trunk.to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16_is_fast(pixels.device)):
             return self._forward(pixels.contiguous(memory_format=torch.channels_last)).float()

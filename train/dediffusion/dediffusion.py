@@ -29,6 +29,7 @@ from ..data.pixels import cropped, image_of
 from ..engine.attention import attention_for_training
 from ..engine.randomness import sample_integers, sample_noise
 from ..engine.recipe import Recipe
+from ..engine.sharding import blocks_of
 from ..text_to_image.diffusion import checked_timesteps, min_snr_weights
 from .build_encoder import build_encoder
 from .decoder import Decoder, Denoising
@@ -187,6 +188,9 @@ class DediffusionRecipe(Recipe):
 
     def after_step(self) -> None:
         self.encoder.model.clamp_scale()
+
+    def blocks(self) -> list[nn.Module]:
+        return [*super().blocks(), *blocks_of(self.decoder), *blocks_of(self.clip.model.visual)]
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """On held-out samples, `Validation.score` of the words between its bounds; of continuous embeddings the loss

@@ -34,6 +34,7 @@ from ..engine.attention import attention_for_training
 from ..engine.randomness import sample_integers, sample_noise, sample_rng
 from ..engine.recipe import Count, LoopConfig, Recipe, Share
 from ..engine.settings import settings
+from ..engine.sharding import blocks_of
 from ..text_to_image.diffusion import VALIDATION_TIMESTEPS, checked_timesteps, loss_and_gaps
 from ..text_to_image.text_to_image import new_scheduler
 from .feature_decoder import FeatureDecoder, FeatureDecoderConfig, FeatureSpace, denoising_errors
@@ -139,6 +140,9 @@ class FeatureDecoderRecipe(Recipe):
         with attention_for_training(hidden.device):
             errors = denoising_errors(model, decoder.scheduler, latents, noise, timesteps, hidden)
         return {"loss": errors.mean()}
+
+    def blocks(self) -> list[nn.Module]:
+        return blocks_of(self.decoder)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:

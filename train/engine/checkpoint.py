@@ -31,6 +31,7 @@ from ...errors import InputError
 from ...input_files import check_regular, read_json_file
 from ...output_files import disk_writes
 from .optimizer import trainable_parameters
+from .sharding import sharded_like, whole
 
 TEMPORARY = ".saving-"
 _NAME = re.compile(r"step-(\d{8,})")
@@ -144,11 +145,11 @@ def _sync(path: Path) -> None:
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes in `model`: its trainable parameters and its persistent buffers, as contiguous CPU tensors.
+    """What training changes in `model`: its trainable parameters and its persistent buffers, as `whole` gives them.
 
     Frozen parameters are left out: they come from wherever the recipe got them, and would be most of the bytes.
     """
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in _trained_state(model).items()}
+    return whole(_trained_state(model))
 
 
 def _trained_state(model: nn.Module) -> dict[str, Tensor]:
@@ -172,7 +173,7 @@ def load_tensors(target: Mapping[str, Tensor], source: Mapping[str, Tensor], wha
                 f"The checkpoint's {what} has {name} as {tuple(source[name].shape)} {source[name].dtype}, "
                 f"expected {tuple(tensor.shape)} {tensor.dtype}. Resume with the recipe and the settings that wrote it."
             )
-        tensor.copy_(source[name])
+        tensor.copy_(sharded_like(source[name], tensor))
 
 
 def load_model_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -200,12 +201,15 @@ def load_trained(model: nn.Module, out: Path) -> int:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """The optimizer's state as flat "<parameter name>/<state name>" tensors. Rates follow from the step."""
-    return {
-        f"{name}/{key}": value.detach().cpu().contiguous()
-        for name, parameter in parameters.items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
+    """The optimizer's state as flat "<parameter name>/<state name>" tensors, as `whole` gives them. Rates follow from
+    the step."""
+    return whole(
+        {
+            f"{name}/{key}": value
+            for name, parameter in parameters.items()
+            for key, value in optimizer.state.get(parameter, {}).items()
+        }
+    )
 
 
 def load_optimizer_tensors(
@@ -227,6 +231,8 @@ def load_optimizer_tensors(
         )
     for name, values in state.items():
         _check_moments(name, values, parameters[name])
+        for key in _LIKE_THE_PARAMETER & values.keys():
+            values[key] = sharded_like(values[key], parameters[name])
     names = {id(parameter): name for name, parameter in parameters.items()}
     ordered = [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
     indexed = {i: state[name] for i, name in enumerate(ordered) if name in state}

@@ -41,12 +41,13 @@ from .distributed import is_first_process, join_group
 from .metrics_file import append_metrics, drop_metrics_after, read_metrics
 from .optimizer import ExponentialMovingAverage, build_optimizer, learning_rate_at, trainable_parameters
 from .recipe import LoopConfig, Recipe
+from .sharding import clip_gradients, evaluating, gather_rest, is_sharded, shard, whole
 from .signals import stop_signals
 
 __all__ = ["LoopConfig", "Recipe", "TrainResult", "train"]
 
 # What may be changed between a pause and a resume: it has no part in what the weights become.
-_FREE_FIELDS = {"log_every", "evaluate_every", "save_every", "keep_checkpoints", "num_workers"}
+_FREE_FIELDS = {"sharding", "log_every", "evaluate_every", "save_every", "keep_checkpoints", "num_workers"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class _Run:
     config: LoopConfig
     out: Path
     accelerator: Accelerator
-    model: nn.Module  # recipe.model, wrapped for several processes
+    model: nn.Module  # recipe.model, wrapped for several processes unless it is sharded
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     ema: ExponentialMovingAverage | None
@@ -94,7 +95,7 @@ def train(
     SIGTERM and SIGINT only pause: the step is finished, a checkpoint written, and the result says `finished=False`.
     Items that cannot be read are skipped and counted (`skipped` in metrics.jsonl), up to `max_bad` of the source.
     `recipe.model` is left in eval mode and, when finished, with the averaged weights if there is an EMA: ready to be
-    exported.
+    exported, unless it is sharded (then `checkpoint.load_trained` fills another one).
 
     Raises `InputError` for an `out` that is in use, settings that differ from those of the run to resume, and too many
     unreadable items; `TextlensError` when the loss or its gradient is no longer finite.
@@ -134,7 +135,11 @@ def _start(recipe: Recipe, config: LoopConfig, out: Path, accelerator: Accelerat
     # For dropout and its like; `train` gives the caller's random state back afterwards.
     torch.manual_seed(config.seed + accelerator.process_index)
     _train_mode(recipe.model)
-    model = accelerator.prepare_model(recipe.model)
+    if config.sharding == "full" and accelerator.num_processes > 1:
+        shard(recipe.model, recipe.blocks(), accelerator.device)
+        model = recipe.model
+    else:
+        model = accelerator.prepare_model(recipe.model)
     parameters = trainable_parameters(recipe.model)
     optimizer = build_optimizer(
         parameters, config.optimizer, config.learning_rate, config.weight_decay, betas=config.betas
@@ -186,11 +191,13 @@ def _step(run: _Run, batches: Iterator[Part]) -> dict[str, float]:
         group["lr"] = rate
     parts = [next(batches) for _ in range(config.accumulation)]
     run.skipped |= dict.fromkeys(item for part in parts for item in part.skipped)
+    gather_rest(run.recipe.model)
     with _autocast(run):
         shared = run.recipe.share(run.recipe.model, [part.batch for part in parts])
     losses = [_backward(run, part, arguments) for part, arguments in zip(parts, shared, strict=True)]
     means = accelerator.reduce(torch.stack([torch.stack(list(part.values())) for part in losses]).mean(0), "mean")
-    norm = accelerator.clip_grad_norm_(list(run.parameters.values()), config.gradient_clip or math.inf)
+    clip = clip_gradients if is_sharded(run.recipe.model) else accelerator.clip_grad_norm_
+    norm = clip(list(run.parameters.values()), config.gradient_clip or math.inf)
     figures = dict(zip(losses[0], means.tolist(), strict=True))
     _check_finite(run, figures["loss"], float(norm))
     run.optimizer.step()
@@ -247,9 +254,9 @@ def _evaluate(run: _Run) -> None:
     every = run.config.evaluate_every
     if run.step != run.config.steps and (every is None or run.step % every):
         return
-    if run.accelerator.is_main_process:
+    if run.accelerator.is_main_process or is_sharded(run.recipe.model):
         figures = _evaluation(run)
-        if figures:
+        if figures and run.accelerator.is_main_process:
             append_metrics(run.out, "eval", run.step, {**figures, "elapsed": run.elapsed})
     run.accelerator.wait_for_everyone()
 
@@ -260,7 +267,8 @@ def _evaluation(run: _Run) -> dict[str, float]:
     modes = {module: module.training for module in model.modules()}
     device = run.accelerator.device
     devices = [device] if device.type == "cuda" else []
-    with run.ema.swapped_in() if run.ema else nullcontext(), torch.random.fork_rng(devices=devices), torch.no_grad():
+    swapped_in = run.ema.swapped_in() if run.ema else nullcontext()
+    with swapped_in, evaluating(model), torch.random.fork_rng(devices=devices), torch.no_grad():
         figures = run.recipe.evaluate(model.eval())
     for module, training in modes.items():
         module.training = training
@@ -271,12 +279,14 @@ def _save(run: _Run, now: bool) -> None:
     """A checkpoint, every `save_every` steps, at the end, and `now`."""
     if not now and run.step % run.config.save_every and run.step != run.config.steps:
         return
-    tensors = {"rng": _rng_states(run.accelerator)}
+    tensors = {
+        "rng": _rng_states(run.accelerator),
+        "model": model_tensors(run.recipe.model),
+        "optimizer": optimizer_tensors(run.optimizer, run.parameters),
+    }
+    if run.ema is not None:
+        tensors["ema"] = whole(run.ema.average)
     if run.accelerator.is_main_process:
-        tensors["model"] = model_tensors(run.recipe.model)
-        tensors["optimizer"] = optimizer_tensors(run.optimizer, run.parameters)
-        if run.ema is not None:
-            tensors["ema"] = {name: tensor.cpu().contiguous() for name, tensor in run.ema.average.items()}
         state = {"step": run.step, "elapsed": run.elapsed, "config": asdict(run.config), "skipped": list(run.skipped)}
         save_checkpoint(Checkpoint(state, tensors), run.out, run.config.keep_checkpoints)
     run.accelerator.wait_for_everyone()

@@ -10,7 +10,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from .sharding import local
 
 OptimizerName = Literal["adamw", "adafactor", "muon"]
 _TABLES = ("embed", "wte", "wpe", "head")  # parts of the names of embeddings and of heads over words
@@ -46,12 +49,15 @@ def build_optimizer(
             parts.append(build_optimizer(rest, "adamw", learning_rate, weight_decay, betas))
         return _Together(*parts)
     matrices = [p for p in parameters.values() if p.ndim >= 2]
-    others = [p for p in parameters.values() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
+    vectors = [p for p in parameters.values() if p.ndim == 1]
+    scalars = [p for p in parameters.values() if p.ndim == 0]  # by themselves: they are never sharded
+    decays = ((matrices, weight_decay), (vectors, 0.0), (scalars, 0.0))
+    groups = [{"params": some, "weight_decay": decay} for some, decay in decays if some]
     if name == "adafactor":
         return torch.optim.Adafactor(groups, lr=learning_rate)
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas)
+    # torch takes many tensors at once where it can, but not by itself where they are sharded
+    foreach = True if any(isinstance(p, DTensor) for p in parameters.values()) else None
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, foreach=foreach)
 
 
 class _Together(torch.optim.Optimizer):
@@ -110,7 +116,8 @@ class ExponentialMovingAverage:
     def update(self, step: int) -> None:
         """Take in the weights after step `step` (from 0)."""
         average_into = get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))
-        average_into(list(self.average.values()), [p.detach() for p in self.parameters.values()], step)
+        averages = [local(average) for average in self.average.values()]
+        average_into(averages, [local(p.detach()) for p in self.parameters.values()], step)
 
     @torch.no_grad()
     def copy_to_model(self) -> None:

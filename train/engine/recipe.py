@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from torch import nn
 
+from ...errors import InputError
 from ..data.base import DataSource
 from .optimizer import OptimizerName
 from .settings import settings
+from .sharding import blocks_of
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -37,11 +39,19 @@ class LoopConfig:
     ema_decay: Share | None = None  # moving average of the weights, evaluated and exported; None for none
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast; weights and optimizer stay float32
+    sharding: Literal["none", "full"] = "none"  # full: FSDP2 over the processes; of one process nothing changes
     log_every: Count = 50
     evaluate_every: Count | None = None  # None: at the end alone
     save_every: Count = 500
     keep_checkpoints: Count = 2
     num_workers: Annotated[int, Field(ge=0)] = 1  # processes that make batches; 0: in the training process
+
+    def __post_init__(self) -> None:
+        if self.sharding == "full" and self.optimizer != "adamw":
+            raise InputError(
+                f"sharding is full, with optimizer {self.optimizer}; expected adamw, which works value by value: set "
+                "optimizer to adamw, or sharding to none"
+            )
 
 
 class Recipe(ABC):
@@ -67,13 +77,17 @@ class Recipe(ABC):
     def loss(self, model: nn.Module, batch: Any, *, step: int, indices: Sequence[int], **shared: Any) -> dict[str, Any]:
         """The mean "loss" over the batch (on the model's device), and further scalar figures to log.
 
-        Must call `model(...)` itself (with several processes it is DDP's wrapper, with nothing but `forward`). Noise is
-        drawn with `randomness.sample_noise(shape, seed, indices)`, keyed by sample. shared: of `share`.
+        Must call `model(...)` itself, before any part of it (with several processes it is DDP's wrapper, with nothing
+        but `forward`). Noise is drawn with `randomness.sample_noise(shape, seed, indices)`, keyed by sample. shared: of
+        `share`.
         """
 
     @abstractmethod
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Figures of the held-out samples; on the main process, in eval mode and without gradients."""
+        """Figures of the held-out samples; on the main process, in eval mode and without gradients.
+
+        With `loop.sharding` on all processes, which must call blocks of the model alike: see `sharding.gather_blocks`.
+        """
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -88,6 +102,13 @@ class Recipe(ABC):
 
     def after_step(self) -> None:  # noqa: B027 - most recipes need nothing here
         """What has to hold for the weights after each optimizer step, such as a cap on a scale."""
+
+    def blocks(self) -> list[nn.Module]:
+        """What `loop.sharding` gathers one by one, frozen modules beside `model` among them.
+
+        All processes must call each equally often in a step.
+        """
+        return blocks_of(self.model)
 
     def record(self) -> dict[str, Any]:
         """Further facts for training.json."""

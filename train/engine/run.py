@@ -20,10 +20,12 @@ from ...encoders.clip.frozen_trunk import bf16_is_fast
 from ...encoders.saved_models import read_json
 from ...output_files import disk_writes, write_text
 from ...progress import print_note
+from .checkpoint import load_trained
 from .distributed import join_group
 from .loop import TrainResult, check_folder, train, writer
 from .recipe import Recipe
 from .settings import Stage, read_stages
+from .sharding import is_sharded
 
 RECORD = "training.json"
 
@@ -88,6 +90,9 @@ def run(
         print_note(note)
     result = train(recipe, config.loop, out, resume=resume, max_minutes=max_minutes)
     if result.finished and PartialState().is_main_process:
+        if is_sharded(recipe.model):  # this process has its share alone; on the CPU, for the whole may outgrow a GPU
+            recipe = recipe_class(config, cache or out.parent / "cache")  # type: ignore[call-arg]
+            load_trained(recipe.model.eval(), out)
         folder = model or out / "model"
         folder.mkdir(parents=True, exist_ok=True)
         with disk_writes(folder):

@@ -33,6 +33,7 @@ from ..engine.randomness import sample_integers, sample_noise, sample_rng
 from ..engine.recipe import Count, LoopConfig, Positive, Recipe, Share
 from ..engine.run import RECORD
 from ..engine.settings import settings
+from ..engine.sharding import blocks_of
 from .autoencoder import latent_factor
 from .diffusion import (
     VALIDATION_TIMESTEPS,
@@ -148,6 +149,9 @@ class TextToImageRecipe(Recipe):
     def hidden_states(self, ids: Tensor) -> Tensor:
         """(B, L) -> (B, L, D), after the final layer norm."""
         return self.text_encoder.to(ids.device)(ids).last_hidden_state
+
+    def blocks(self) -> list[nn.Module]:
+        return [*super().blocks(), *blocks_of(self.vae), *blocks_of(self.text_encoder)]
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:

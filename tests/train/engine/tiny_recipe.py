@@ -60,6 +60,28 @@ class TinyRecipe(Recipe):
         torch.save(self.model.state_dict(), folder / "tiny.pt")
 
 
+class TiedModel(nn.Module):
+    """Two layers with one weight; the first is in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.layers = nn.ModuleList([nn.Linear(6, 6, bias=False)])
+        self.last, self.out = nn.Linear(6, 6, bias=False), nn.Linear(6, 2)
+        for parameter in self.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+        self.last.weight = self.layers[0].weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.last(torch.relu(self.layers[0](x))))
+
+
+class TiedRecipe(TinyRecipe):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = TiedModel()
+
+
 class ContrastiveRecipe(TinyRecipe):
     """Match each sample with itself among all samples of all processes; `local` scores only this process's own rows."""
 
