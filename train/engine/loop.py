@@ -265,6 +265,7 @@ def _evaluation(run: _Run) -> dict[str, float]:
     """Evaluate the averaged weights (or the plain ones); weights, modes and random state are as before afterwards."""
     model = run.recipe.model
     modes = {module: module.training for module in model.modules()}
+    strides = {parameter: parameter.stride() for parameter in run.parameters.values()}
     device = run.accelerator.device
     devices = [device] if device.type == "cuda" else []
     swapped_in = run.ema.swapped_in() if run.ema else nullcontext()
@@ -272,6 +273,14 @@ def _evaluation(run: _Run) -> dict[str, float]:
         figures = run.recipe.evaluate(model.eval())
     for module, training in modes.items():
         module.training = training
+    for (
+        parameter,
+        stride,
+    ) in strides.items():  # an image trunk's differ by now; DDP's buckets must not, from the others'
+        if parameter.stride() != stride:
+            parameter.data = torch.empty_strided(
+                parameter.shape, stride, dtype=parameter.dtype, device=parameter.device
+            ).copy_(parameter.data)
     return figures
 
 

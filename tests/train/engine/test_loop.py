@@ -198,6 +198,28 @@ def test_result_and_evaluation_use_the_average(tmp_path: Path) -> None:
     assert torch.equal(again.model.out.weight, saved["ema/out.weight"])
 
 
+def test_an_evaluation_leaves_the_layout_of_weights(tmp_path: Path) -> None:
+    """Of convolutions, which a CPU runs channels-last: the first process evaluates alone, and DDP wants all alike."""
+
+    class Convolution(TinyRecipe):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model.conv = torch.nn.Conv2d(3, 4, 3)
+            self.layouts: list[tuple[int, ...]] = []
+
+        def loss(self, model, batch, *, step, indices):
+            self.layouts.append(self.model.conv.weight.stride())
+            figures = super().loss(model, batch, step=step, indices=indices)
+            return {**figures, "loss": figures["loss"] + self.model.conv.weight.square().mean()}
+
+        def evaluate(self, model):
+            return super().evaluate(model.to(memory_format=torch.channels_last))
+
+    recipe = Convolution()
+    train(recipe, replace(CONFIG, evaluate_every=2), tmp_path / "out")
+    assert set(recipe.layouts) == {torch.empty(4, 3, 3, 3).stride()}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_pauses_after_the_step(tmp_path: Path, number: signal.Signals) -> None:
     handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
