@@ -24,12 +24,24 @@ class Cluster:
     """A Ray that is connected."""
 
     ray: Any  # the module
-    resources: Mapping[str, float]  # what a worker takes: a GPU where the cluster has some, else a CPU
-    most_workers: int
+    gpus: int
+    cpus: int
+    node_cpus: int  # of the smallest machine
+
+    @property
+    def most_workers(self) -> int:
+        """One for each GPU, or CPU where there is none."""
+        return max(1, self.gpus or self.cpus)
+
+    def resources(self, workers: int) -> dict[str, float]:
+        """What each of so many workers takes: a GPU; without any its share of the CPUs, which its torch then uses."""
+        if self.gpus:
+            return {"num_gpus": 1.0}
+        return {"num_cpus": float(max(1, min(self.cpus // workers, self.node_cpus)))}
 
     def call(self, function: Callable[[], Any]) -> Any:
         """`function()`, on a machine that can hold a worker. Raises the function's `InputError`."""
-        remote = self.ray.remote(**self.resources)(_called)
+        remote = self.ray.remote(**self.resources(self.most_workers))(_called)
         return _value(self.ray.get(remote.remote(os.getcwd(), function)))
 
     def outcomes(
@@ -43,13 +55,12 @@ class Cluster:
         data = self.ray.data
         data.DataContext.get_current().execution_options.preserve_order = in_order
         rows = [{"number": number, "task": json.dumps(task)} for number, task in enumerate(tasks)]
+        size = max(1, min(workers or self.most_workers, len(rows)))
         made = data.from_items(rows, override_num_blocks=len(rows)).map(
             Actor,
             fn_constructor_args=(os.getcwd(), make),
-            compute=data.ActorPoolStrategy(
-                size=min(workers or self.most_workers, len(rows)), max_tasks_in_flight_per_actor=1
-            ),
-            **self.resources,
+            compute=data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
+            **self.resources(size),
         )
         for row in made.iter_rows():
             yield row["number"], _value(json.loads(row["told"]))
@@ -72,8 +83,9 @@ def ray_cluster() -> Iterator[Cluster]:
     try:
         _quieten(ray)
         held = ray.cluster_resources()
-        resources = {"num_gpus": 1.0} if held.get("GPU", 0) >= 1 else {"num_cpus": 1.0}
-        yield Cluster(ray, resources, max(1, int(held.get("GPU", 0) or held.get("CPU", 1))))
+        of_nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        smallest = min((cpus for cpus in of_nodes if cpus), default=1)
+        yield Cluster(ray, int(held.get("GPU", 0)), int(held.get("CPU", 1)), smallest)
     finally:
         if started:
             ray.shutdown()

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from PIL import Image
 from textlens.cli import app
-from textlens.encoders.cluster.ray_actors import Actor
+from textlens.encoders.cluster.ray_actors import Actor, Cluster
 from textlens.encoders.cluster.ray_describe import _result, _worker, describe_on_ray
 from textlens.encoders.image_sources import DEFAULT_LIMITS
 from textlens.encoders.pipeline import describe_stream
@@ -43,6 +43,19 @@ def test_lines_and_exit_code_are_those_of_the_local_engine(pictures):
     assert done.returncode == local.exit_code == 1, done.stderr
     assert done.stdout == local.stdout
     assert [json.loads(line)["image"] for line in done.stdout.splitlines()] == pictures
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "taken"),
+    [
+        (0, 1, {"num_cpus": 8}), (0, 2, {"num_cpus": 8}), (0, 3, {"num_cpus": 5}), (0, 40, {"num_cpus": 1}),
+        (2, 1, {"num_gpus": 1}),
+    ],
+)  # fmt: skip
+def test_fewer_workers_than_cores_take_more_of_them(gpus, workers, taken):
+    cluster = Cluster(ray=None, gpus=gpus, cpus=16, node_cpus=8)  # two machines
+    assert cluster.resources(workers) == taken
+    assert cluster.most_workers == (gpus or 16)
 
 
 def test_a_worker_tells_what_the_stream_does(pictures):
