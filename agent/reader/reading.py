@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from ...prompting.messages import Prompt
 from ...prompting.templates import Shot, Template
 from ..models.base import Completion, CountsTokens, LanguageModel, Request
 
+_MARGIN = 64  # tokens: where shots and query meet, and the marks of a chat's turns
 _SPECIAL = 8  # at most so many special tokens around a prompt
 
 
@@ -62,9 +64,10 @@ def fit(
     room = limit - reserve
     results: list[Fitted | TextlensError] = [*whole]
     dropped: dict[int, int] = {}  # id of a list of shots -> how many
+    is_long = _LengthCheck(model, template, shots, room)
     for i, entire in enumerate(whole):
         try:
-            if is_longer(model, entire.prompt, room):
+            if is_long(entire.prompt, shots[i]):
                 made = fit_prompt(template, queries[i], shots[i], count_tokens=model.count_tokens, max_tokens=room)
                 dropped[id(shots[i])] = max(made.dropped, dropped.get(id(shots[i]), 0))
         except TextlensError as error:
@@ -77,10 +80,33 @@ def fit(
     return results
 
 
+class _LengthCheck:
+    """`is_longer` for many prompts. Shots that several share are counted once: what follows has no more tokens than
+    bytes, so that most prompts need no count, which may cost a request each."""
+
+    def __init__(self, model: CountsTokens, template: Template, shots: Sequence[Sequence[Shot]], room: int) -> None:
+        self._model, self._template, self._room = model, template, room
+        self._uses = Counter(map(id, shots))
+        self._saved: dict[int, int] = {}  # id of a list of shots -> bytes less tokens of its prefix
+
+    def __call__(self, prompt: str, shots: Sequence[Shot]) -> bool:
+        size = _bytes(prompt)
+        if size + _SPECIAL > self._room and self._uses[id(shots)] > 1:
+            if id(shots) not in self._saved:
+                prefix = self._template.prefix(shots)
+                self._saved[id(shots)] = _bytes(prefix) - self._model.count_tokens(prefix)
+            size -= self._saved[id(shots)]
+        return size + _MARGIN > self._room and is_longer(self._model, prompt, self._room)
+
+
 def is_longer(model: CountsTokens, prompt: str, room: int) -> bool:
     """Whether a prompt has more than `room` tokens. A token is at least one byte, so short prompts need no count,
     which may cost a request."""
-    return len(prompt.encode(errors="surrogatepass")) + _SPECIAL > room and model.count_tokens(prompt) > room
+    return _bytes(prompt) + _SPECIAL > room and model.count_tokens(prompt) > room
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
 
 
 def _rendered(template: Template, queries: Sequence[Shot], shots: Sequence[Sequence[Shot]]) -> list[Prompt]:

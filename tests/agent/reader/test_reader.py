@@ -209,6 +209,27 @@ def test_shots_that_do_not_fit_are_dropped_alike_and_the_answer_says_so():
     assert all(len(answer.prompt.split()) + 16 <= 60 for answer in answers[:2])
 
 
+def test_shared_shots_are_counted_once_and_long_queries_by_themselves():
+    class Server(CountingModel):
+        context_length = 300
+
+        def count_tokens(self, text):
+            counted.append(text)
+            return super().count_tokens(text)
+
+    counted: list[str] = []
+    shots = [Shot((Context("a very green wall"),), "what colour is it then?", f"{n}") for n in range(6)]
+    asked = ["which?"] * 20 + ["and " * 200 + "which?"]
+    answers = reader(*"a" * 21, model=Server).ask([RED] * 21, asked, shots=shots)
+    assert all(len(answer.prompt) > 300 for answer in answers)  # a token may be a byte
+    assert [answer.note for answer in answers[:20]] == [answers[20].note] * 20
+    assert "of 6 shots dropped" in answers[20].note
+    assert not any(text.endswith(answers[0].prompt[-60:]) for text in counted)  # no short one was counted
+    counted.clear()
+    reader(*"a" * 20, model=Server).ask([RED] * 20, asked[:20], shots=shots)
+    assert len(counted) == 1
+
+
 REWRITE = (
     "Two red kites glide over a quiet beach at dawn, soft golden light on wet sand, gentle waves, fine mist, calm mood."
 )
