@@ -23,6 +23,7 @@ class OfficialAnswers:
     def __init__(self, path: Path) -> None:
         rows, problems = read_rows(path), Problems(path)
         self.path, self.name = path, path.name
+        self.by_image = not any(row.get("question_id") is not None for row in rows)
         self.by_id: dict[str, str] = {}
         for row in rows:
             key = next((str(found) for name in _IDS if (found := row.get(name)) is not None), None)
@@ -39,13 +40,16 @@ class OfficialAnswers:
 
     def of(self, docs: Sequence[Doc]) -> list[str]:
         """One for each document. Raises `InputError` unless all have one."""
-        found = [next((self.by_id[key] for key in _keys(doc) if key in self.by_id), None) for doc in docs]
+        found = [next((self.by_id[key] for key in self._keys(doc) if key in self.by_id), None) for doc in docs]
         if missing := [doc.id for doc, answer in zip(docs, found, strict=True) if answer is None]:
             raise InputError(
                 f"{self.path} has no answer for {len(missing)} of {len(docs)} questions, such as {missing[0]}; "
                 "expected one for each, by question_id or image_id"
             )
         return [answer for answer in found if answer is not None]
+
+    def _keys(self, doc: Doc) -> tuple[str, ...]:
+        return (doc.id, str(doc.columns.get("image_id", "")), doc.image) if self.by_image else (doc.id,)
 
 
 def official_answers(task: Task, answers: Sequence[str]) -> list[dict[str, int | str]] | None:
@@ -57,10 +61,6 @@ def official_answers(task: Task, answers: Sequence[str]) -> list[dict[str, int |
     if kind == "vqa" and task.config.metric == "vqa_accuracy":
         return results_format({_number(doc.id): text for doc, text in zip(docs, answers, strict=True)})
     return None
-
-
-def _keys(doc: Doc) -> tuple[str, ...]:
-    return doc.id, str(doc.columns.get("image_id", "")), doc.image
 
 
 def _number(key: str) -> int | str:

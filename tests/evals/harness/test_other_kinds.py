@@ -7,6 +7,7 @@ import json
 import pytest
 from PIL import Image
 from textlens.errors import InputError
+from textlens.evals.harness.evaluate import evaluate
 from textlens.evals.harness.run_comparison import compare, comparison_table
 from textlens.evals.harness.runner import EvalSettings, run
 from textlens.evals.harness.task_kinds import open_task
@@ -65,6 +66,20 @@ def test_captions_are_scored_as_written_and_by_a_language_model(captions, tmp_pa
     assert direct.stderr > 0
     assert rows["other image", None, "CIDEr-D"].score < direct.score / 2
     assert read.above_floor > 0
+
+
+def test_captions_are_written_and_read_in_cocos_format(captions, tmp_path):
+    task = open_task(str(captions), tmp_path)
+    first = run([task], {"looker": Looker()}, [], None, EvalSettings((0,), output=tmp_path / "out"))
+    file = tmp_path / "out" / "official" / "captions-looker-direct.json"
+    assert set(json.loads(file.read_text())[0]) == {"image_id", "caption"}
+    again = evaluate([str(captions)], EvalSettings((0,)), answers=[file])
+    scores = [
+        {row.metric: row.score for row in results.results if row.context == name}
+        for results, name in ((first, "looker"), (again, file.name))
+    ]
+    assert scores[0] == scores[1]
+    assert scores[0]["CIDEr-D"] > 0
 
 
 def test_captions_that_do_not_fit(captions, tmp_path):
