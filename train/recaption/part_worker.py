@@ -91,6 +91,7 @@ class Done:
     failed: int
     new: bool
     error: str | None = None  # the shard could not be opened
+    seconds: float = 0.0  # that the part took, once the models were loaded
 
 
 class PartWorker:
@@ -151,7 +152,7 @@ class PartWorker:
         }
         line |= {"error": error, "repeated": list(repeated), "seconds": round(seconds, 3)}
         self.ledger.append({**line, "written": datetime.now(UTC).isoformat(timespec="seconds")})
-        return Done(part.name, rows, failed, True, error)
+        return Done(part.name, rows, failed, True, error, seconds)
 
     def _captioned(self, part: Part, advance: Advance) -> Iterator[list[Row]]:
         for items in self._batches(part, self.reader.positions(part)):

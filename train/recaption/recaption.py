@@ -79,7 +79,7 @@ class Recaptioned:
     repeated: list[str]  # members that a shard has twice
     notes: list[str]
     images: int  # captioned by this process
-    seconds: float  # that took
+    seconds: float  # that took, once the models were loaded
     text_files: TextFiles | None = None
 
     @property
@@ -143,8 +143,11 @@ def recaption(settings: RecaptionSettings, engine: str = "local") -> Recaptioned
             failed += bad
             bar.update(task, advance=done, note=f"{failed} failed" if failed else "")
 
-        outcomes = list(run(work, source.parts, claim, advance))
-        seconds = time.perf_counter() - started
+        outcomes, begun = [], []  # workers of Ray begin later than this process: once their models are loaded
+        for done in run(work, source.parts, claim, advance):
+            outcomes.append(done)
+            begun.append(time.perf_counter() - done.seconds)
+        seconds = time.perf_counter() - max(started, min(begun, default=started))
     with named_lock(settings.folder, CHECKS_NAME):
         return _finish(settings, source, outcomes, seconds)
 
