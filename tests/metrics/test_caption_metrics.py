@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 from textlens.errors import InputError
 from textlens.metrics.caption_metrics import (
-    _bleu,
     _plain_tokenize,
     _ptb_tokenize,
     best_constant,
+    bleu,
     caption_scores,
     java_runs,
 )
@@ -137,7 +137,7 @@ def test_the_error_of_bleu_is_of_the_corpus_score():
     texts = [" ".join(rng.choices(words, k=rng.randint(4, 9))) for _ in references]
     whole = caption_scores(texts, references, java=False)
     for order in (1, 2, 3, 4):
-        found = float(_bleu(whole.bleu_counts.sum(0), order))
+        found = float(bleu(whole.bleu_counts.sum(0), order))
         assert found == pytest.approx(whole.scores[f"BLEU-{order}"], rel=1e-6)
     parts = [
         caption_scores(texts[i : i + 50], references[i : i + 50], java=False).scores["BLEU-4"]
