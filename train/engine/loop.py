@@ -273,10 +273,8 @@ def _evaluation(run: _Run) -> dict[str, float]:
         figures = run.recipe.evaluate(model.eval())
     for module, training in modes.items():
         module.training = training
-    for (
-        parameter,
-        stride,
-    ) in strides.items():  # an image trunk's differ by now; DDP's buckets must not, from the others'
+    # An image trunk's are channels-last by now; DDP's buckets must be laid out as in the other processes.
+    for parameter, stride in strides.items():
         if parameter.stride() != stride:
             parameter.data = torch.empty_strided(
                 parameter.shape, stride, dtype=parameter.dtype, device=parameter.device

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from textlens.train.engine.settings import read_stages
 from textlens.train.engine.sharding import clip_gradients, gather_rest, local, shard
 from textlens.train.registry import recipes
 from tiny_recipe import CONTRASTIVE, MEAN, ContrastiveRecipe, TiedRecipe, TinyRecipe
-from two_processes import NanOnRankOne
+from two_processes import NanOnRankOne, run_and_leave
 
 SHARDED = replace(MEAN, sharding="full")
 
@@ -85,8 +84,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(Path(sys.argv[1]))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-    os._exit(0)  # as two_processes.py
+    run_and_leave(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def main(out: Path) -> None:
     (out / f"rank{rank}.json").write_text(json.dumps(report))
 
 
-if __name__ == "__main__":
+def run_and_leave(main: Callable[[Path], None]) -> None:
+    """`main` with the folder that the command names."""
     torch.set_num_threads(1)
     main(Path(sys.argv[1]))
     # All is done and written. Gloo's threads at times abort the interpreter's own way out ("terminate called without an
@@ -84,3 +86,7 @@ if __name__ == "__main__":
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     os._exit(0)
+
+
+if __name__ == "__main__":
+    run_and_leave(main)
