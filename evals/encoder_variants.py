@@ -36,3 +36,11 @@ def _variant(spec: str, loaded: dict[str, Encoder], device: str | None) -> Encod
     if not isinstance(encoder, Decap):
         raise InputError(f"{spec!r} names a strategy of DeCap, but {base!r} is none; leave out @{strategy}")
     return replace(encoder, config=replace(encoder.config, strategy=cast(Strategy, strategy)), spec=spec)
+
+
+def named_folders(arguments: Sequence[str]) -> dict[str, str]:
+    """["NAME=FOLDER", ...] -> {name: folder or hub id}."""
+    pairs = [argument.partition("=") for argument in arguments]
+    if bad := [whole for whole, (name, _, folder) in zip(arguments, pairs, strict=True) if not (name and folder)]:
+        raise InputError(f"got {bad[0]!r}; expected NAME=FOLDER")
+    return {name: folder for name, _, folder in pairs}

@@ -8,7 +8,6 @@ descriptive caption of each scene.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,9 @@ from ...encoders.decap.decap_encoder import Decap, Strategy
 from ...encoders.decap.memory import SupportMemory
 from ...encoders.decap.memory_build import embed_texts
 from ...errors import InputError
+from ...evals import decap_curves
+from ...evals.decap_curves import Variant, with_memory
+from ...evals.encoder_variants import named_folders
 from ...metrics.caption_metrics import caption_scores
 from ..captions import CLEAN_STYLES
 from ..facts import KINDS, facts_of, parse_facts, score_texts
@@ -31,10 +33,7 @@ from ..included import FOLDER
 from ..source import SceneData
 from ..world import Scene
 from .tables import markdown
-from .testbed import DEFAULT_CLIP, Keep, captions_of, first_scenes, floor_scores, named_folders, pictures
-
-TEMPERATURES = (1 / 10, 1 / 30, 1 / 60, 1 / 100, 1 / 150, 1 / 300, 1 / 1000)
-SHARES = (0.001, 0.01, 0.1, 1.0)
+from .testbed import DEFAULT_CLIP, Keep, captions_of, first_scenes, floor_scores, pictures
 
 
 @dataclass(frozen=True)
@@ -69,18 +68,16 @@ def draw_scenes(clip: Clip, number: int, keep: Keep = lambda _: True) -> DrawnSc
 
 def strategies(decap: Decap, clip: Clip, test: DrawnScenes) -> list[Row]:
     """pd, nnd, vd and clipre, the CoCa captioner trained on image-text pairs, and the constant-text floor."""
-    rows = [described(decap, test, strategy, strategy=strategy) for strategy in ("pd", "nnd", "vd", "clipre")]
+    rows = [described(one, test) for one in decap_curves.strategies(decap)]
     if clip.is_coca:
         paired = CocaCaptioner(clip).describe(pictures(test.scenes))
         rows.append(test.score("paired CoCa captioner", [one.text for one in paired]))
     return [*rows, floor(decap, test)]
 
 
-def described(decap: Decap, test: DrawnScenes, name: str, **options: object) -> Row:
-    """How one DeCap, with options of `describe_embeddings`, does on the scenes."""
-    parts = test.embeddings.split(256)
-    found = [one for part in parts for one in decap.describe_embeddings(part, **options)]  # type: ignore[arg-type]
-    return test.score(name, [one.text for one in found])
+def described(variant: Variant, test: DrawnScenes) -> Row:
+    """How it does on the scenes."""
+    return test.score(variant.name, variant.describe(test.embeddings))
 
 
 def floor(decap: Decap, test: DrawnScenes, candidates: int = 20) -> Row:
@@ -97,28 +94,20 @@ def floor(decap: Decap, test: DrawnScenes, candidates: int = 20) -> Row:
 
 def temperature_curve(decap: Decap, test: DrawnScenes) -> list[Row]:
     """`pd` from a nearly uniform mixture to nearly the nearest entry."""
-    return [described(decap, test, f"1/{round(1 / t)}", strategy="pd", temperature=t) for t in TEMPERATURES]
+    return [described(one, test) for one in decap_curves.temperatures(decap)]
 
 
 def size_curve(decap: Decap, clip: Clip, test: DrawnScenes, number: int) -> list[Row]:
     """`pd` and `clipre` with shares of a memory of descriptive captions of `number` train scenes, drawn at random."""
     memory = style_memory(clip, "descriptive", number)
-    order = random.Random(0).sample(range(len(memory)), len(memory))
-    rows = []
-    for share in SHARES:
-        part = replace(decap, memory=memory.subset(order[: max(1, round(share * len(memory)))]))
-        name = f"{100 * share:g} % ({len(_memory_of(part)):,})"
-        rows += [described(part, test, f"{name} {strategy}", strategy=strategy) for strategy in ("pd", "clipre")]
-    return rows
+    return [described(one, test) for one in decap_curves.memory_sizes(decap, memory)]
 
 
 def other_memories(decap: Decap, clip: Clip, test: DrawnScenes, number: int) -> list[Row]:
     """The decoder as it is with memories of every phrasing style, `web` (noisy) among them."""
-    rows = []
-    for style in (*CLEAN_STYLES, "web"):
-        changed = replace(decap, memory=style_memory(clip, style, number))
-        rows += [described(changed, test, f"{style} memory, {s}", strategy=s) for s in ("pd", "clipre")]
-    return rows
+    memories = {style: style_memory(clip, style, number) for style in (*CLEAN_STYLES, "web")}
+    variants = [one for style, memory in memories.items() for one in with_memory(decap, f"{style} memory", memory)]
+    return [described(one, test) for one in variants]
 
 
 def unseen_nouns(decap: Decap, clip: Clip, nouns: Sequence[str], number: int, size: int) -> dict[str, float]:
@@ -174,7 +163,8 @@ def main(
     folders = named_folders(variant or [])
     others = [(name, Decap.from_pretrained(Path(path), clip=space)) for name, path in folders.items()]
     if others:
-        rows = [described(one, test, name, strategy="pd") for name, one in [("this one", decap), *others]]
+        compared = [Variant(name, one, {"strategy": "pd"}) for name, one in [("this one", decap), *others]]
+        rows = [described(one, test) for one in compared]
         typer.echo(table("training", rows) + "\n")
     if unseen and noun:
         recall = unseen_nouns(Decap.from_pretrained(unseen, clip=space), space, noun, number, memory)

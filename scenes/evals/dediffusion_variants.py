@@ -21,6 +21,7 @@ from ...encoders.coca.captioner import CocaCaptioner
 from ...encoders.dediffusion.dediffusion_encoder import Dediffusion
 from ...encoders.redraw.recreate import check_output
 from ...encoders.redraw.redrawer import GUIDANCE_SCALE, Redrawer
+from ...evals.encoder_variants import named_folders
 from ..facts import Score, score_texts
 from ..world import Scene
 from . import redrawn
@@ -28,7 +29,7 @@ from .dediffusion_facts import DEFAULT_ENCODER, write
 from .reconstruction import numbers
 from .redrawn import MOST_OBJECTS, REDRAWN, Drawer, Figures, Originals, load_originals
 from .tables import markdown
-from .testbed import DEFAULT_CLIP, captions_of, device, first_scenes, floor_scores, mismatched, named_folders, pictures
+from .testbed import DEFAULT_CLIP, captions_of, device, first_scenes, floor_scores, mismatched, pictures
 
 KINDS = ("noun", "colour", "place", "background", "pair", "triple")
 Redraw = Callable[[Sequence[str]], Figures | None]

@@ -10,7 +10,6 @@ from typing import TypeVar
 import torch
 from PIL import Image
 
-from ...errors import InputError
 from ..captions import captions
 from ..facts import Score, constant_text_floor, facts_of, score_texts
 from ..included import FOLDER
@@ -74,11 +73,3 @@ def scores_by_subset(
 def floor_scores(scenes: Sequence[Scene]) -> dict[str, Score]:
     """Of the best single text for all scenes."""
     return constant_text_floor([facts_of(scene) for scene in scenes])
-
-
-def named_folders(arguments: Sequence[str]) -> dict[str, str]:
-    """["NAME=FOLDER", ...] -> {name: folder or hub id}."""
-    pairs = [argument.partition("=") for argument in arguments]
-    if bad := [whole for whole, (name, _, folder) in zip(arguments, pairs, strict=True) if not (name and folder)]:
-        raise InputError(f"got {bad[0]!r}; expected NAME=FOLDER")
-    return {name: folder for name, _, folder in pairs}

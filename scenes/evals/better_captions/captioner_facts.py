@@ -15,10 +15,11 @@ from typing import Annotated
 import typer
 
 from ....encoders.coca.captioner import CocaCaptioner
+from ....evals.encoder_variants import named_folders
 from ...facts import KINDS, Score, score_texts
 from ...world import Scene
 from ..tables import markdown
-from ..testbed import captions_of, device, first_scenes, floor_scores, named_folders, pictures
+from ..testbed import captions_of, device, first_scenes, floor_scores, pictures
 
 STYLES = ("web", "short", "descriptive")
 FLOOR = "floor: best constant text"

@@ -30,13 +30,14 @@ from ....encoders.clip.clip import Clip
 from ....encoders.redraw.recreate import check_output
 from ....encoders.redraw.redrawer import Redrawer
 from ....errors import InputError
+from ....evals.encoder_variants import named_folders
 from ....metrics.standard_errors import mean_and_error
 from ...facts import Score, parse_facts, score_facts
 from ...world import Scene
 from ..drawn_facts import Judge, captioner_judge
 from ..probe import load_probe
 from ..tables import markdown
-from ..testbed import DEFAULT_CLIP, captions_of, device, first_scenes, mismatched, named_folders, pictures
+from ..testbed import DEFAULT_CLIP, captions_of, device, first_scenes, mismatched, pictures
 
 STYLES = ("web", "short", "descriptive")
 METRICS = ("facts", "objects", "CLIP score")

@@ -5,10 +5,10 @@ import torch
 from textlens.encoders.clip.clip import Clip
 from textlens.encoders.decap.decap_encoder import Decap, DecapConfig
 from textlens.errors import InputError
+from textlens.evals.encoder_variants import named_folders
 from textlens.metrics.caption_metrics import java_runs
 from textlens.scenes.evals import decap_facts as evaluation
 from textlens.scenes.evals.decap_facts import Row
-from textlens.scenes.evals.testbed import named_folders
 from textlens.scenes.facts import KINDS, facts_of
 from textlens.scenes.tokenizer import build_tokenizer
 
@@ -64,7 +64,7 @@ def test_every_strategy_is_in_the_table(decap: Decap, clip: Clip) -> None:
 def test_memories_of_other_sizes_and_styles(decap: Decap, clip: Clip) -> None:
     test = evaluation.draw_scenes(clip, 12)
     sizes = [row.name for row in evaluation.size_curve(decap, clip, test, 40)]
-    assert sizes[0] == "0.1 % (1) pd"
+    assert sizes[0] == "0.1 % (1), pd"
     assert sizes[-1].startswith("100 % (")
     styles = evaluation.other_memories(decap, clip, test, 10)
     assert {row.name for row in styles} >= {"short memory, pd", "web memory, clipre"}

@@ -18,13 +18,14 @@ from textlens.encoders.dediffusion.dediffusion_encoder import Dediffusion, Dedif
 from textlens.encoders.redraw.redrawer import Redrawer
 from textlens.encoders.registry import WEIGHTS
 from textlens.errors import InputError
+from textlens.evals.encoder_variants import named_folders
 from textlens.metrics.frechet_distance import frechet_distance
 from textlens.scenes.captions import captions
 from textlens.scenes.evals import dediffusion_facts as dediffusion
 from textlens.scenes.evals import dediffusion_search, dediffusion_variants, reconstruction, redrawn
 from textlens.scenes.evals.probe import Probe, ProbeConfig, ProbeNet, save_probe
 from textlens.scenes.evals.redrawn import Drawer, Originals
-from textlens.scenes.evals.testbed import first_scenes, named_folders, pictures
+from textlens.scenes.evals.testbed import first_scenes, pictures
 from textlens.scenes.facts import KINDS, Facts, facts_of
 from textlens.scenes.source import SceneData
 from textlens.train.dediffusion.dediffusion_validation import draw_validation
