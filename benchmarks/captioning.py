@@ -4,7 +4,11 @@
 
 Random weights for an open_clip architecture name, a folder's own weights for a folder; `weights/scenes/coca` is
 added where it exists. All ways must write the same tokens, else the exit code is 1. open_clip's `generate` joins in
-where it runs.
+where it runs: with transformers 4.49, for one, but not with 4.57 or 5, nor for a text tower without a class token, such
+as that of scenes. With an older transformers before the installed one:
+
+    pip install --target runs/transformers-4 --no-deps transformers==4.49.0 "huggingface_hub<1" "tokenizers<0.22"
+    PYTHONPATH=runs/transformers-4 python benchmarks/captioning.py --batch-sizes 32
 """
 
 from __future__ import annotations
