@@ -95,11 +95,27 @@ def table(title: str, variants: Sequence[Variant], embeddings: Tensor, captions:
     return aligned([title, "CIDEr-D", "±", "BLEU-4"], lines)
 
 
+def tables(decoders: Mapping[str, Decap], memories: Mapping[str, SupportMemory]) -> dict[str, list[Variant]]:
+    """Title -> variants, of all tables that these allow. The first of each is looked at closely."""
+    first = next(iter(decoders.values()))
+    made = {"strategy": strategies(first), "temperature": temperatures(first)}
+    for name, memory in memories.items():
+        if "memory" not in made:
+            made[f"part of {name}"] = memory_sizes(first, memory)
+        made.setdefault("memory", []).extend(with_memory(first, name, memory))
+    if len(decoders) > 1:
+        made["decoder"] = [
+            replace(one, name=f"{name}, {one.name}") for name, decap in decoders.items() for one in strategies(decap)
+        ]
+    return made
+
+
 def main(
     source: SourceArgument,
     decap: Annotated[list[str], typer.Option(help="NAME=FOLDER of a trained DeCap; repeatable.")],
     memory: Annotated[list[str] | None, typer.Option(help="NAME=SOURCE of captions; repeatable.")] = None,
     memory_limit: Annotated[int, typer.Option(min=1, help="Captions in a memory, drawn by --seed.")] = 30_000,
+    only: Annotated[list[str] | None, typer.Option("--table", help="Print this table alone; repeatable.")] = None,
     text: TextOption = "text",
     image: ImageOption = "image",
     limit: LimitOption = None,
@@ -109,27 +125,19 @@ def main(
     samples = load_photos_of(source, text=text, image=image, limit=limit, seed=seed)
     captions = [sample.texts for sample in samples]
     decoders = {name: Decap.from_pretrained(folder) for name, folder in named_folders(decap).items()}
-    first, *others = decoders.values()
-    clip = first.clip
-    if not isinstance(clip, Clip) or any(space_name(one.clip) != space_name(clip) for one in others):
+    clip = next(iter(decoders.values())).clip
+    if not isinstance(clip, Clip) or any(space_name(one.clip) != space_name(clip) for one in decoders.values()):
         raise InputError("these DeCaps were trained in spaces of several CLIPs; compare those of one")
+    memories = {
+        name: caption_memory(where, clip, memory_limit, seed) for name, where in named_folders(memory or []).items()
+    }
+    found = tables(decoders, memories)
+    if unknown := [title for title in only or [] if title not in found]:
+        raise InputError(f"no table {unknown[0]!r}; these are: {', '.join(found)}")
     embeddings = image_embeddings(clip, samples)
     typer.echo(f"{len(samples)} photographs")
-    for title, variants in (("strategy", strategies(first)), ("temperature", temperatures(first))):
-        typer.echo(table(title, variants, embeddings, captions) + "\n")
-    memories = {
-        name: caption_memory(one, clip, memory_limit, seed) for name, one in named_folders(memory or []).items()
-    }
-    for name, one in list(memories.items())[:1]:
-        typer.echo(table(f"part of {name}", memory_sizes(first, one), embeddings, captions) + "\n")
-    if memories:
-        changed = [variant for name, one in memories.items() for variant in with_memory(first, name, one)]
-        typer.echo(table("memory", changed, embeddings, captions) + "\n")
-    if others:
-        trained = [
-            Variant(f"{name}, {s}", one, {"strategy": s}) for name, one in decoders.items() for s in get_args(Strategy)
-        ]
-        typer.echo(table("decoder", trained, embeddings, captions))
+    for title in only or found:
+        typer.echo("\n" + table(title, found[title], embeddings, captions))
 
 
 if __name__ == "__main__":

@@ -88,9 +88,13 @@ def test_the_command_prints_all_tables(tmp_path, captions):
     rows = {line[1]: line[2:] for line in cells if len(line) > 4}
     assert rows["mine, pd"] == rows["100 % (6), pd"]
     assert rows["own, vd"] == rows["again, vd"] == rows["vd"]
+    chosen = CliRunner().invoke(app, [*arguments, "--table", "decoder"]).output.splitlines()
+    assert chosen == [lines[0], *lines[lines.index(next(line for line in lines if "| decoder" in line)) - 1 :]]
 
 
 def test_decoders_of_several_spaces_are_refused(tmp_path):
     source = f"webdataset:{write_shard(tmp_path / 'shard.tar')}"
     with pytest.raises(InputError, match="spaces of several CLIPs"):
         decap_curves.main(source, [f"a={FOLDER}", f"b={WEIGHTS / 'photo-decap'}"], text="text", image="image")
+    with pytest.raises(InputError, match="no table 'size'; these are: strategy, temperature"):
+        decap_curves.main(source, [f"a={FOLDER}"], only=["size"], text="text", image="image")
