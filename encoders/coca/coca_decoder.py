@@ -1,8 +1,9 @@
 """KV-cached decoding with the weights of an open_clip CoCa (arXiv 2205.01917), one token at a time.
 
 Ours, because open_clip's `generate` has no cache, and does not run with transformers 5.24. Against plain full-prefix
-decoding the cache is 7.2 times as fast with ViT-B/32 and 3.5 times with the small CoCa, same words (batch 32, one
-thread: `python benchmarks/captioning.py --batch-sizes 32 --max-tokens 12`).
+decoding the cache is 7.2 times as fast with ViT-B/32 and 3.5 times with the small CoCa (batch 32, one thread), against
+open_clip's with an older transformers 6 times (two threads), same words: `python benchmarks/captioning.py --batch-sizes
+32 --max-tokens 12`.
 """
 
 from __future__ import annotations
