@@ -10,19 +10,20 @@ from pathlib import Path
 
 import torch
 from textlens.train.coca import CocaConfig, CocaRecipe
-from textlens.train.engine.settings import read_settings
+from textlens.train.engine.settings import read_stages
 
-CONFIG = Path(__file__).resolve().parent.parent / "scenes" / "configs" / "coca-scenes.yaml"
+CONFIG = Path(__file__).resolve().parent.parent / "scenes" / "configs" / "coca.yaml"
 
 
 def step_seconds(recipe: CocaRecipe, batch: dict[str, torch.Tensor], bf16: bool, repeats: int) -> float:
     """Median seconds of forward, backward and AdamW step on one batch."""
     optimizer = torch.optim.AdamW(recipe.model.parameters(), lr=1e-4)
+    (shared,) = recipe.share(recipe.model, [batch])
     seconds = []
     for _ in range(repeats + 1):  # the first warms up
         start = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = recipe.loss(recipe.model, batch, step=0, indices=())["loss"]
+            loss = recipe.loss(recipe.model, batch, step=0, indices=(), **shared)["loss"]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -36,7 +37,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    recipe = CocaRecipe(read_settings(CocaConfig, CONFIG))
+    runs = Path("runs")
+    recipe = CocaRecipe(read_stages(CONFIG, runs)[0].settings(CocaConfig, CONFIG), runs / "cache")
     start = time.perf_counter()
     batch = recipe.batch(range(options.batch_size), 0)
     figures = {"batch_seconds": time.perf_counter() - start}
