@@ -27,9 +27,8 @@ from textlens.errors import TextlensError
 from textlens.evals.aligned_table import aligned, number
 from textlens.train.dediffusion.dediffusion_config import DediffusionTraining
 from textlens.train.engine.settings import parse, read_stages
-from true_size import HERE, write_config, write_models
+from true_size import HERE, run, write_config, write_models
 
-PROGRAM = "from textlens.cli import main; main()"
 STEPS = {"fp32": ("fp32", False), "bf16": ("bf16", False), "bf16, U-Net compiled": ("bf16", True)}
 COLUMNS = ("seconds", "images/s", "alone, seconds", "times", "peak GB")
 
@@ -38,22 +37,22 @@ def config_of(out: Path, precision: str, batch_size: int, *, small: bool) -> Pat
     """A settings file of one stage, and of more steps than there is time for."""
     loop: dict[str, Any] = {
         "batch_size": batch_size,
+        "accumulation": 1,
         "steps": 1_000_000,
         "warmup_steps": 100,
+        "save_every": 1_000_000,
         "log_every": 5,
+        "evaluate_every": None,
+        "num_workers": 2,
         "precision": precision,
     }
-    changes: dict[str, Any] = {
-        "loop": {"save_every": 1_000_000, "evaluate_every": None, "num_workers": 2, "accumulation": 1} | loop
-    }
-    if small:
-        changes["frozen_weights"] = precision
-        path = out / f"small-{precision}.yaml"
-        stage = read_stages(HERE.parent / "scenes/configs/dediffusion.yaml", out)[0].values
-        loop, data = {**stage["loop"], **changes["loop"]}, {**stage["data"], "number": 1000}
-        path.write_text(json.dumps({**stage, **changes, "loop": loop, "data": data}))
-        return path
-    return write_config(out, f"gpu-{precision}", precision, **changes)
+    if not small:
+        return write_config(out, f"gpu-{precision}", precision, loop=loop)
+    first = read_stages(HERE.parent / "scenes/configs/dediffusion.yaml", out)[0].values
+    changes = {"frozen_weights": precision, "loop": first["loop"] | loop, "data": first["data"] | {"number": 1000}}
+    path = out / f"small-{precision}.yaml"
+    path.write_text(json.dumps(first | changes))
+    return path
 
 
 def step_row(path: Path, out: Path, batch_size: int, *, compiled: bool, repeats: int = 3) -> dict[str, float]:
@@ -74,12 +73,9 @@ def step_row(path: Path, out: Path, batch_size: int, *, compiled: bool, repeats:
 def recipe_row(path: Path, out: Path, minutes: float) -> dict[str, float]:
     """Images/s of the real command, by its own log."""
     folder = out / f"run-{path.stem}-{int(time.time())}"
-    arguments = [sys.executable, "-c", PROGRAM, "train", "dediffusion", "--config", str(path), "--out", str(folder)]
-    with subprocess.Popen(arguments, stdout=sys.stderr) as process:
-        try:
-            process.wait(60 * minutes)
-        except subprocess.TimeoutExpired:
-            process.send_signal(2)  # as Ctrl-C: it saves
+    end = time.monotonic() + 60 * minutes
+    arguments = ["train", "dediffusion", "--config", str(path), "--out", str(folder)]
+    run("recipe", *arguments, until=lambda: time.monotonic() > end)
     written = folder / "metrics.jsonl"
     log = [json.loads(line) for line in written.read_text().splitlines()] if written.exists() else []
     speeds = [row["samples_per_second"] for row in log if row["kind"] == "train"][1:]  # the first one warms up

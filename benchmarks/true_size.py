@@ -101,13 +101,13 @@ def write_config(out: Path, name: str, precision: str, **changes: Any) -> Path:
     return path
 
 
-def run(name: str, *arguments: str, until: Path | None = None) -> Command:
-    """Run `textlens`; where `until` is given, interrupt it once that exists."""
+def run(name: str, *arguments: str, until: Callable[[], bool] | None = None) -> Command:
+    """Run `textlens`; where `until` is given, interrupt it once that holds."""
     typer.echo(f"textlens {' '.join(arguments)}", err=True)
     started = time.perf_counter()
     with subprocess.Popen([sys.executable, "-c", _PROGRAM, *arguments], stdout=sys.stderr) as process:
         while until is not None and process.poll() is None:
-            if until.exists():
+            if until():
                 process.send_signal(signal.SIGINT)
                 break
             time.sleep(1)
@@ -125,10 +125,11 @@ def run_all(out: Path, precision: str, steps: int) -> list[Command]:
     photo, encoder = str(sorted(PHOTOS.glob("*.jpg"))[0]), f"dediffusion:{folder / 'model'}"
     drawing = ["--decoder", str(out / "sd2"), "--steps", str(steps), "--out", str(out / "redrawn.png")]
     train = ["train", "dediffusion", "--config"]
+    saved, saved_plain = folder / "step-00000002", other / "step-00000002"
     return [
-        run("train, interrupted after step 2", *train, config, "--out", str(folder), until=folder / "step-00000002"),
+        run("train, interrupted after step 2", *train, config, "--out", str(folder), until=saved.exists),
         run("train --resume, to step 4", *train, config, "--out", str(folder), "--resume"),
-        run("the same, no checkpointing", *train, plain, "--out", str(other), until=other / "step-00000002"),
+        run("the same, no checkpointing", *train, plain, "--out", str(other), until=saved_plain.exists),
         run("describe", "describe", photo, "--encoder", encoder),
         run(f"recreate, {steps} denoising steps", "recreate", photo, "--encoder", encoder, *drawing),
     ]  # fmt: skip

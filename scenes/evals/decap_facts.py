@@ -35,6 +35,8 @@ from ..world import Scene
 from .tables import markdown
 from .testbed import DEFAULT_CLIP, Keep, captions_of, first_scenes, floor_scores, pictures
 
+TEMPERATURES = (1 / 10, 1 / 30, 1 / 60, 1 / 100, 1 / 150, 1 / 300, 1 / 1000)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -94,7 +96,7 @@ def floor(decap: Decap, test: DrawnScenes, candidates: int = 20) -> Row:
 
 def temperature_curve(decap: Decap, test: DrawnScenes) -> list[Row]:
     """`pd` from a nearly uniform mixture to nearly the nearest entry."""
-    return [described(one, test) for one in decap_curves.temperatures(decap)]
+    return [described(one, test) for one in decap_curves.temperatures(decap, TEMPERATURES)]
 
 
 def size_curve(decap: Decap, clip: Clip, test: DrawnScenes, number: int) -> list[Row]:
