@@ -1,4 +1,4 @@
-"""Batched greedy and beam search over any decoder with a KV cache.
+"""Batched greedy search, beam search and sampling over any decoder with a KV cache.
 
 Ours, because open_clip's `generate` has no cache, and that of transformers keeps finished rows in the batch: see the
 figures in `coca.coca_decoder` and `decap.decap_decoder`.
@@ -127,6 +127,34 @@ def beam_search(decoder: StepDecoder, num_images: int, settings: Search, device:
             cut_off = zip(history[i].tolist(), scores[i].tolist(), strict=True)
             finished[image] += [Hypothesis(tuple(ids), score) for ids, score in cut_off]
     return [max(texts, key=lambda text: _per_token(text, settings.max_tokens)) for texts in finished]
+
+
+def draw_texts(decoder: StepDecoder, uniform: Tensor, settings: Search, temperature: float = 1.0) -> Tensor:
+    """Texts drawn from the model's distribution, several of each image: `settings.num_beams` rows side by side.
+
+    uniform: (R, T) in [0, 1), T up to `max_tokens`, which decide. temperature: divides the logits. -> (R, T) token ids,
+    the end token among them, -1 behind it. `decoder` must be fresh and have R rows.
+    """
+    ends, beams = torch.tensor(settings.end_ids, device=uniform.device), settings.num_beams
+    written = torch.full(uniform.shape, -1, device=uniform.device)
+    rows = torch.arange(len(uniform), device=uniform.device)  # the row of `written` that each of the decoder's is
+    tokens = torch.full_like(rows, settings.bos_id)
+    running = torch.ones_like(rows, dtype=torch.bool)
+    for position in range(uniform.shape[1]):
+        logits = decoder.step(tokens) / temperature
+        log_probs = _log_probs(logits, ends, allow_end=position >= settings.min_tokens)
+        shares = log_probs.exp().cumsum(-1)
+        point = uniform[rows, position].unsqueeze(1) * shares[:, -1:]
+        tokens = torch.searchsorted(shares, point, right=True).squeeze(1).clamp(max=shares.shape[1] - 1)
+        written[rows, position] = torch.where(running, tokens, -1)
+        running &= ~torch.isin(tokens, ends)
+        active = running.unflatten(0, (-1, beams)).any(1).nonzero().squeeze(1)
+        if len(active) == 0:
+            break
+        if 2 * len(active) * beams <= len(rows):
+            decoder.select_images(active)
+            rows, tokens, running = (one.unflatten(0, (-1, beams))[active].flatten() for one in (rows, tokens, running))
+    return written
 
 
 def _log_probs(logits: Tensor, ends: Tensor, *, allow_end: bool) -> Tensor:

@@ -112,6 +112,15 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
     return saved
 
 
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write the files of a transformers tokenizer (or open_clip's around one); tokenizer.json without the indents and
+    line ends that are a third of it and more."""
+    tokenizer.save_pretrained(str(folder))
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        write_text(json.dumps(read_json_file(path), ensure_ascii=False, separators=(",", ":")), path)
+
+
 def save_weights(
     tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None = None, metadata: dict[str, str] | None = None
 ) -> None:

@@ -68,7 +68,7 @@ def caption_scores(
     """
     _check(predictions, references)
     use_java = java_runs() if java is None else java
-    tokenize = _ptb_tokenize if use_java else _plain_tokenize
+    tokenize = _ptb_tokenize if use_java else plain_tokenize
     flat = iter(tokenize([*predictions, *(text for texts in references for text in texts)]))
     written = {i: [next(flat)] for i in range(len(predictions))}
     true = {i: [next(flat) for _ in texts] for i, texts in enumerate(references)}
@@ -89,9 +89,9 @@ def best_constant(candidates: Sequence[str], references: Sequence[Sequence[str]]
     from pycocoevalcap.cider.cider import Cider
 
     _check(list(candidates[:1]) * len(references), references)
-    flat = iter(_plain_tokenize([text for texts in references for text in texts]))
+    flat = iter(plain_tokenize([text for texts in references for text in texts]))
     true = {i: [next(flat) for _ in texts] for i, texts in enumerate(references)}
-    written = _plain_tokenize(candidates)
+    written = plain_tokenize(candidates)
     scores = [float(Cider().compute_score(true, {key: [text] for key in true})[0]) for text in written]
     return candidates[scores.index(max(scores))]
 
@@ -190,7 +190,7 @@ def _ptb_tokenize(texts: Sequence[str]) -> list[str]:
     return [" ".join(word for word in line.split() if word not in PUNCTUATION) for line in lines]
 
 
-def _plain_tokenize(texts: Sequence[str]) -> list[str]:
+def plain_tokenize(texts: Sequence[str]) -> list[str]:
     """Lower case, punctuation dropped: close to the PTB tokeniser on plain captions ("man's" stays one word)."""
     marks = str.maketrans(dict.fromkeys('.,;:!?"`()[]{}', " "))
     lines = (text.lower().translate(marks).split() for text in texts)

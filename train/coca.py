@@ -95,13 +95,15 @@ class CocaObjective(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """pixels (B, 3, H, W), text (B, L), captioned (C,) row numbers -> image (B, D), text (B, D), logits (C, l, V),
         scale (), word logits (2, B, V) of images and texts or None. The caption logits reach as far as the longest
-        captioned text: l <= L - 1.
+        captioned text: l <= L - 1. Text may have several rows for each image, side by side, where there is no word
+        classifier.
         """
         coca: Any = self.coca
         image_latent, image_tokens = coca._encode_image(pixels)
         text_latent, text_tokens = coca._encode_text(text)
         length = int(text[captioned].ne(coca.pad_id).sum(1).max()) if len(captioned) else 1
-        logits = coca.text_decoder(image_tokens[captioned], text_tokens[captioned, : length - 1])
+        images = captioned // (len(text) // len(pixels))
+        logits = coca.text_decoder(image_tokens[images], text_tokens[captioned, : length - 1])
         words = None
         if self.words is not None:
             both = torch.stack([image_latent, text_latent]) * image_latent.shape[1] ** 0.5  # values of about unit size

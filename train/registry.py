@@ -18,6 +18,7 @@ _OWN = {
     "decap": "textlens.train.decap:DecapRecipe",
     "dediffusion": "textlens.train.dediffusion.dediffusion:DediffusionRecipe",
     "feature-decoder": "textlens.train.dediffusion.feature_training:FeatureDecoderRecipe",
+    "self-critical": "textlens.train.captions.self_critical:SelfCriticalRecipe",
     "text-to-image": "textlens.train.text_to_image.text_to_image:TextToImageRecipe",
 }
 

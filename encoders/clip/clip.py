@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ..loading.guard import loading
 from ..loading.size_limit import folder_shapes, no_larger_than, tensor_shapes
-from ..saved_models import CONFIG_NAME, checkpoint_folder, load_weights
+from ..saved_models import CONFIG_NAME, checkpoint_folder, load_weights, save_tokenizer
 from .caption_text import CaptionText, unpadded
 from .frozen_trunk import remember_features
 from .open_clip_files import (
@@ -142,7 +142,7 @@ class Clip(CaptionText):
         """Write config, weights (in `dtype` if given) and tokenizer files, as `from_pretrained` reads them."""
         save_folder(Path(folder), self.model, self.model_cfg, dtype, self.weights_from)
         if isinstance(self.tokenizer, HFTokenizer):
-            self.tokenizer.save_pretrained(str(folder))
+            save_tokenizer(self.tokenizer, Path(folder))
 
     @property
     def is_coca(self) -> bool:

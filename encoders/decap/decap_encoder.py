@@ -23,7 +23,7 @@ from ..clip.clip import load_clip
 from ..clip.space import CaptionSpace, clip_spec, space_name, space_of
 from ..decoding import Hypothesis
 from ..loading.guard import loading
-from ..saved_models import checkpoint_folder
+from ..saved_models import checkpoint_folder, save_tokenizer
 from .decap_checkpoint import KIND, DecapConfig, Strategy, load_decoder, save_decoder
 from .decap_decoder import DecapDecoder
 from .memory import EMBEDDINGS_NAME, SupportMemory
@@ -170,7 +170,7 @@ class Decap:
         if self.memory is not None:
             self.memory.save(folder)
         if self.text is not None:
-            self.text.tokenizer.save_pretrained(str(folder / TOKENIZER))
+            save_tokenizer(self.text.tokenizer, folder / TOKENIZER)
 
     @classmethod
     def from_pretrained(

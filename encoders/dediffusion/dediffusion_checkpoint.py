@@ -21,6 +21,7 @@ from ..saved_models import (
     push_folder,
     read_config,
     save_config,
+    save_tokenizer,
     save_weights,
 )
 from .dediffusion_model import DediffusionConfig, DediffusionModel
@@ -43,7 +44,7 @@ def save_model(
 ) -> None:
     """Write a checkpoint. backbone: its name in the config; by default a local folder's path relative to `folder`."""
     save_weights(model.state_dict(), folder / WEIGHTS_NAME, dtype)
-    tokenizer.save_pretrained(folder / TOKENIZER_NAME)
+    save_tokenizer(tokenizer, folder / TOKENIZER_NAME)
     save_config(replace(model.config, backbone=backbone or clip_spec(model.clip, folder)), folder)
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from textlens.encoders.saved_models import checkpoint_folder, read_config, save_config
+from textlens.encoders.registry import WEIGHTS
+from textlens.encoders.saved_models import checkpoint_folder, read_config, save_config, save_tokenizer
 from textlens.errors import InputError
+from transformers import AutoTokenizer
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,15 @@ def test_only_safetensors_and_json_are_fetched(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert checkpoint_folder("me/words", "De-Diffusion") == tmp_path
     assert asked == [["*.json", "*.safetensors", "*.txt"]]
+
+
+def test_a_tokenizer_is_saved_without_indents_and_reads_the_same(tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS / "photo-decap" / "tokenizer")
+    tokenizer.save_pretrained(tmp_path / "plain")
+    save_tokenizer(tokenizer, tmp_path / "saved")
+    plain, saved = (tmp_path / name / "tokenizer.json" for name in ("plain", "saved"))
+    assert json.loads(saved.read_text()) == json.loads(plain.read_text())
+    assert saved.stat().st_size < 0.7 * plain.stat().st_size
+    again = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    text = "a dog in the café \u4e16"
+    assert again(text).input_ids == tokenizer(text).input_ids

@@ -66,13 +66,14 @@ class CaptionerRecipe(CocaRecipe):
     """A CoCa and captions of one style -> a captioner of that style."""
 
     name = "captioner"
-    config_class = CaptionerConfig
+    config_class: type[Any] = CaptionerConfig
 
-    def __init__(self, config: CaptionerConfig, cache: Path) -> None:
+    def __init__(self, config: Any, cache: Path) -> None:
+        """config: of `config_class`."""
         super().__init__(config.as_coca(), cache)
         self.config: Any = config
         freeze_others(self.clip.model, config.trained, tuple(self.clip.weights_from))
-        self._check_style()
+        self._check_data()
         trunk = getattr(self.clip.model.visual, "trunk", None)
         frozen = trunk is not None and not any(weight.requires_grad for weight in trunk.parameters())
         if frozen and isinstance(self.clip.model.visual, TimmTokens) and self.source.size is not None:
@@ -80,7 +81,7 @@ class CaptionerRecipe(CocaRecipe):
         elif config.views > 1:
             raise InputError(f"views is {config.views}; expected 1 unless a timm tower stays frozen on finite data")
 
-    def _check_style(self) -> None:
+    def _check_data(self) -> None:
         samples = self.source.samples(range(_SAMPLES), self.config.loop.seed, image=False)
         styles = {sample.style for sample in samples}
         if not styles & {"", self.config.style}:

@@ -1,0 +1,169 @@
+"""A captioner fine-tuned on the score of its own captions: self-critical sequence training (Rennie et al. 2017, arXiv
+1612.00563).
+
+For each image the captioner draws several captions. Each is rewarded with its CIDEr-D against the image's captions,
+less the mean of the other captions drawn (Luo 2020, arXiv 2003.09971): better ones become likelier, worse ones less
+likely. The end of a caption counts as a word, without which captions would break off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from ...encoders.coca.captioner import CocaCaptioner
+from ...encoders.coca.coca_decoder import CachedCoca
+from ...encoders.decoding import draw_texts
+from ...errors import InputError
+from ...metrics.caption_metrics import plain_tokenize
+from ...metrics.cider import CiderD
+from ..coca import CocaConfig
+from ..data.base import Data, UnreadableItemError
+from ..engine.attention import attention_for_training
+from ..engine.distributed import sum_over_processes
+from ..engine.randomness import sample_generator
+from ..engine.recipe import Count, LoopConfig, Positive, Share
+from ..engine.settings import settings
+from ..engine.sharding import evaluating, gather_blocks
+from .captioner_training import CaptionerRecipe, Part
+
+_DRAWS = 4  # stream of random numbers
+_END = "<end>"
+
+
+@settings
+class SelfCriticalConfig:
+    """Settings of the recipe `self-critical`."""
+
+    loop: LoopConfig
+    data: Data  # images with several captions each, which CIDEr-D needs to say anything; finite
+    start: str  # folder of a trained CoCa, or open_clip's "model/tag"
+    trained: Annotated[Sequence[Part], Field(min_length=1)] = ("decoder",)  # as of `captioner`
+    drawn: Annotated[int, Field(ge=2)] = 5  # captions of an image in a step
+    # divides the logits, in drawing and in the loss alike; below 1 for a model that was trained with label smoothing,
+    # whose unlikely tokens would spoil most captions, the long ones first
+    temperature: Positive = 1.0
+    views: Count = 1  # of an image by a frozen timm tower, as of `coca`; their features are kept on disk
+    dropout: Share = 0.0
+    style: str | None = None  # kept with the model, as of `captioner`
+    num_beams: Count = 1  # with which the finished captioner decodes
+    validation_images: Count = 256
+
+    def as_coca(self) -> CocaConfig:
+        """What the recipe `coca` needs of them."""
+        return CocaConfig(
+            loop=self.loop,
+            data=self.data,
+            start=self.start,
+            views=self.views,
+            contrastive_weight=0.0,
+            dropout=self.dropout,
+            validation_images=self.validation_images,
+        )
+
+
+class SelfCriticalRecipe(CaptionerRecipe):
+    """A trained CoCa and images with several captions -> a captioner of higher CIDEr-D."""
+
+    name = "self-critical"
+    config_class = SelfCriticalConfig
+
+    def __init__(self, config: SelfCriticalConfig, cache: Path) -> None:
+        super().__init__(config, cache)
+        self._references = self._read_references()
+        self._cider = CiderD(_words(texts) for texts in self._references.values())
+        self._search = CocaCaptioner(self.clip, num_beams=config.drawn).search
+
+    def _check_data(self) -> None:
+        if self.source.size is None:
+            raise InputError(f"{type(self.source).__name__} has no end; expected finite data, whose captions all count")
+
+    def _read_references(self) -> dict[int, Sequence[str]]:
+        """Row -> captions."""
+        found: dict[int, Sequence[str]] = {}
+        for row in range(self.source.size or 0):
+            try:
+                found[row] = self.source.read(row, row, self.config.loop.seed, image=False).texts
+            except UnreadableItemError as error:
+                self.source.unreadable[row] = str(error)
+        return found
+
+    def batch(self, indices: Sequence[int], seed: int) -> dict[str, Tensor]:
+        """pixels as of the recipe `coca`; rows (B,), the items; uniform (B, K, T), which decide what is drawn."""
+        samples = self.source.samples(indices, seed, image=self._features is None)
+        shape = (self.config.drawn, self._search.max_tokens)
+        uniform = [torch.rand(shape, generator=sample_generator(seed, index, _DRAWS)) for index in indices]
+        return {
+            "pixels": self._pixels(samples, indices, seed),
+            "rows": torch.tensor([sample.row for sample in samples]),
+            "uniform": torch.stack(uniform),
+        }
+
+    @torch.no_grad()
+    def share(self, model: nn.Module, parts: Sequence[dict[str, Tensor]]) -> Sequence[dict[str, Any]]:
+        """Of each part the captions drawn, (B x K, T), how much better each is than the others of its image, (B, K),
+        and their mean CIDEr-D x 100; and the mean number of tokens in a part, of all parts and processes."""
+        coca: Any = self.clip.model
+        modes = {module: module.training for module in coca.modules()}
+        coca.eval()
+        with evaluating(model):
+            gather_blocks(coca.text, coca.text_decoder)
+            drawn = [self._draw(part) for part in parts]
+        for module, training in modes.items():
+            module.training = training
+        count = torch.stack([written.ge(0).sum() for written in drawn]).sum().float()
+        tokens = sum_over_processes(count, mean=True) / len(parts)
+        shared = []
+        for part, written in zip(parts, drawn, strict=True):
+            rewards = self._rewards(written, part["rows"]).to(written.device)  # (B, K)
+            better = rewards - (rewards.sum(1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
+            shared.append({"written": written, "better": better, "reward": 100 * rewards.mean(), "tokens": tokens})
+        return shared
+
+    def _draw(self, part: dict[str, Tensor]) -> Tensor:
+        coca: Any = self.clip.model
+        _, image_tokens = coca.visual(part["pixels"].to(self.clip.device))
+        uniform = part["uniform"].to(self.clip.device).flatten(0, 1)
+        decoder = CachedCoca(coca, image_tokens, capacity=uniform.shape[1], num_beams=self.config.drawn)
+        return draw_texts(decoder, uniform, self._search, self.config.temperature)
+
+    def _rewards(self, written: Tensor, rows: Tensor) -> Tensor:
+        """CIDEr-D (B, K) of captions (B x K, T), -1 behind the end, of items (B,)."""
+        texts = [[id_ for id_ in ids if id_ >= 0] for ids in written.tolist()]
+        ended = [ids[-1] in self._search.end_ids for ids in texts]
+        plain = plain_tokenize([self.clip.decode(ids[: len(ids) - end]) for ids, end in zip(texts, ended, strict=True)])
+        words = [[*text.split(), *[_END] * end] for text, end in zip(plain, ended, strict=True)]
+        number = self.config.drawn
+        scores = [
+            self._cider.scores(words[place * number : (place + 1) * number], _words(self._references[row]))
+            for place, row in enumerate(rows.tolist())
+        ]
+        return torch.tensor(scores)
+
+    def loss(
+        self, model: nn.Module, batch: dict[str, Tensor], *, step: int, indices: Sequence[int], **shared: Any
+    ) -> dict[str, Tensor]:
+        """The policy-gradient loss per token, and the mean CIDEr-D x 100 of the captions drawn."""
+        written, better = shared["written"], shared["better"]
+        start = torch.full_like(written[:, :1], self._search.bos_id)
+        text = torch.cat([start, written.where(written >= 0, self.pad_id)], dim=1)
+        with attention_for_training(text.device):
+            _, text_latent, logits, *_ = model(batch["pixels"], text, torch.arange(len(text), device=text.device))
+        labels = written[:, : logits.shape[1]]
+        kept = labels >= 0
+        scaled = logits.float() / self.config.temperature
+        surprise = F.cross_entropy(scaled.flatten(0, 1), labels.clamp(min=0).flatten(), reduction="none")
+        loss = (better.flatten().unsqueeze(1) * surprise.view_as(labels) * kept).sum() / shared["tokens"]
+        loss = loss + 0.0 * text_latent.sum()  # every weight takes part, as DDP needs it
+        return {"loss": loss, "reward": shared["reward"]}
+
+
+def _words(texts: Sequence[str]) -> list[list[str]]:
+    """Captions as CIDEr-D reads them here, with a word for their end."""
+    return [[*text.split(), _END] for text in plain_tokenize(texts)]
