@@ -10,7 +10,7 @@ trained in other ways, or on other captions, each with the memory of its own fol
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, get_args
 
@@ -99,15 +99,21 @@ def tables(decoders: Mapping[str, Decap], memories: Mapping[str, SupportMemory])
     """Title -> variants, of all tables that these allow. The first of each is looked at closely."""
     first = next(iter(decoders.values()))
     made = {"strategy": strategies(first), "temperature": temperatures(first)}
-    for name, memory in memories.items():
-        if "memory" not in made:
-            made[f"part of {name}"] = memory_sizes(first, memory)
-        made.setdefault("memory", []).extend(with_memory(first, name, memory))
+    for name, memory in list(memories.items())[:1]:
+        made[f"part of {name}"] = memory_sizes(first, memory)
+    if len(memories) > 1:
+        made["memory"] = [one for name, memory in memories.items() for one in with_memory(first, name, memory)]
     if len(decoders) > 1:
         made["decoder"] = [
             replace(one, name=f"{name}, {one.name}") for name, decap in decoders.items() for one in strategies(decap)
         ]
     return made
+
+
+def titles(decoders: Collection[str], memories: Collection[str]) -> list[str]:
+    """Of the `tables` of decoders and memories with these names."""
+    known = ["strategy", "temperature", *(f"part of {name}" for name in list(memories)[:1])]
+    return known + ["memory"] * (len(memories) > 1) + ["decoder"] * (len(decoders) > 1)
 
 
 def main(
@@ -122,18 +128,18 @@ def main(
     seed: SeedOption = 0,
 ) -> None:
     """Print a table each of strategies, temperatures, memories and decoders."""
+    folders, sources = named_folders(decap), named_folders(memory or [])
+    known = titles(folders, sources)
+    if unknown := [title for title in only or [] if title not in known]:
+        raise InputError(f"no table {unknown[0]!r}; these are: {', '.join(known)}")
     samples = load_photos_of(source, text=text, image=image, limit=limit, seed=seed)
     captions = [sample.texts for sample in samples]
-    decoders = {name: Decap.from_pretrained(folder) for name, folder in named_folders(decap).items()}
+    decoders = {name: Decap.from_pretrained(folder) for name, folder in folders.items()}
     clip = next(iter(decoders.values())).clip
     if not isinstance(clip, Clip) or any(space_name(one.clip) != space_name(clip) for one in decoders.values()):
         raise InputError("these DeCaps were trained in spaces of several CLIPs; compare those of one")
-    memories = {
-        name: caption_memory(where, clip, memory_limit, seed) for name, where in named_folders(memory or []).items()
-    }
+    memories = {name: caption_memory(where, clip, memory_limit, seed) for name, where in sources.items()}
     found = tables(decoders, memories)
-    if unknown := [title for title in only or [] if title not in found]:
-        raise InputError(f"no table {unknown[0]!r}; these are: {', '.join(found)}")
     embeddings = image_embeddings(clip, samples)
     typer.echo(f"{len(samples)} photographs")
     for title in only or found:

@@ -77,7 +77,7 @@ def test_the_command_prints_all_tables(tmp_path, captions):
     app = typer.Typer()
     app.command()(decap_curves.main)
     arguments = [f"webdataset:{write_shard(tmp_path / 'shard.tar')}", "--decap", f"own={FOLDER}"]
-    arguments += ["--decap", f"again={FOLDER}", "--memory", f"mine={captions}"]
+    arguments += ["--decap", f"again={FOLDER}", "--memory", f"mine={captions}", "--memory", f"same={captions}"]
     ran = CliRunner().invoke(app, arguments)
     assert ran.exit_code == 0, ran.output
     lines = ran.output.splitlines()
@@ -86,7 +86,7 @@ def test_the_command_prints_all_tables(tmp_path, captions):
     assert titles == ["strategy", "temperature", "part of mine", "memory", "decoder"]
     cells = [[cell.strip() for cell in line.split("|")] for line in lines]
     rows = {line[1]: line[2:] for line in cells if len(line) > 4}
-    assert rows["mine, pd"] == rows["100 % (6), pd"]
+    assert rows["mine, pd"] == rows["same, pd"] == rows["100 % (6), pd"]
     assert rows["own, vd"] == rows["again, vd"] == rows["vd"]
     chosen = CliRunner().invoke(app, [*arguments, "--table", "decoder"]).output.splitlines()
     assert chosen == [lines[0], *lines[lines.index(next(line for line in lines if "| decoder" in line)) - 1 :]]
@@ -96,5 +96,5 @@ def test_decoders_of_several_spaces_are_refused(tmp_path):
     source = f"webdataset:{write_shard(tmp_path / 'shard.tar')}"
     with pytest.raises(InputError, match="spaces of several CLIPs"):
         decap_curves.main(source, [f"a={FOLDER}", f"b={WEIGHTS / 'photo-decap'}"], text="text", image="image")
-    with pytest.raises(InputError, match="no table 'size'; these are: strategy, temperature"):
-        decap_curves.main(source, [f"a={FOLDER}"], only=["size"], text="text", image="image")
+    with pytest.raises(InputError, match=r"no table .size.; these are: strategy, temperature, part of m$"):
+        decap_curves.main(source, [f"a={FOLDER}"], ["m=nowhere.txt"], only=["size"], text="text", image="image")

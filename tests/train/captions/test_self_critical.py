@@ -146,8 +146,27 @@ def test_the_gradient_makes_the_better_caption_likelier(base, data):
     assert after[1] < before[1]
 
 
+def test_true_captions_are_learnt_beside(base, data):
+    recipe = build(base, data, drawn=2, caption_weight=0.5)
+    batch = recipe.batch(range(3), 0)
+    (shared,) = recipe.share(recipe.model, [batch])
+    figures = recipe.loss(recipe.model, batch, step=0, indices=range(3), **shared)
+    samples = recipe.source.samples(range(3), 0)
+    text = recipe.clip.tokenize([sample.text for sample in samples])
+    with torch.no_grad():
+        logits = recipe.clip.model(recipe.clip.pixels([sample.image for sample in samples]), text)["logits"]
+    labels = text[:, 1:]
+    expected = torch.nn.functional.cross_entropy(
+        logits[:, : labels.shape[1]].flatten(0, 1), labels.flatten(), ignore_index=recipe.pad_id
+    )
+    torch.testing.assert_close(figures["caption"], expected, rtol=1e-4, atol=1e-4)
+    none = {**shared, "better": torch.zeros_like(shared["better"])}
+    alone = recipe.loss(recipe.model, batch, step=0, indices=range(3), **none)
+    torch.testing.assert_close(alone["loss"], 0.5 * alone["caption"])
+
+
 def test_the_reward_rises(base, data, tmp_path):
-    loop = replace(LOOP, steps=40, batch_size=32, learning_rate=3e-3)
+    loop = replace(LOOP, steps=40, batch_size=16, learning_rate=3e-3)
     first = CocaConfig(loop=loop, data=data, start=base, contrastive_weight=0.0)
     taught = CocaRecipe(first, tmp_path / "cache")
     train(taught, first.loop, tmp_path / "first")
@@ -183,4 +202,4 @@ def test_wrong_settings_are_told(base, data):
 
 def test_committed_settings_are_read():
     config = read_settings(SelfCriticalConfig, WEIGHTS.parent / "configs" / "photo-coca-self-critical.yaml")
-    assert config.start == "runs/photo-coca/model"
+    assert config.start == "weights/photo-coca"

@@ -67,7 +67,8 @@ def write_recipe_files(folder: Path) -> None:
             "content_word_count": 2, "denoiser": DENOISER, "validation_images": 4,
         },
         "language-model": {"llama": LLAMA, "vocab_size": 400, "tokenizer_prompts": 50, "validation": 1},
-        "self-critical": {"start": "coca", "trained": ["decoder", "text"], "drawn": 3, "validation_images": 4},
+        "self-critical": {"start": "coca", "trained": ["decoder", "text"], "drawn": 3, "caption_weight": 0.1,
+                          "validation_images": 4},
         "text-to-image": {"clip": "coca-clip", "autoencoder": "vae", "unet": UNET, "validation_images": 4},
     }  # fmt: skip
     paths = ("start", "clip", "decoder", "autoencoder", "text_encoder")
