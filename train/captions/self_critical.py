@@ -88,7 +88,7 @@ class SelfCriticalRecipe(CaptionerRecipe):
             raise InputError(f"{type(self.source).__name__} has no end; expected finite data, whose captions all count")
 
     def _read_references(self) -> dict[int, Sequence[str]]:
-        """Row -> captions."""
+        """Row -> captions, of every item that can be read."""
         found: dict[int, Sequence[str]] = {}
         for row in range(self.source.size or 0):
             try:
@@ -126,12 +126,9 @@ class SelfCriticalRecipe(CaptionerRecipe):
             drawn = [self._draw(part) for part in parts]
         for module, training in modes.items():
             module.training = training
-        counts = [
-            [one.ge(0).sum() for one in pair] for pair in zip(drawn, (part["true"] for part in parts), strict=True)
-        ]
-        tokens = sum_over_processes(torch.tensor(counts, device=self.clip.device).sum(0).float(), mean=True) / len(
-            parts
-        )
+        both = (torch.cat(drawn), torch.cat([part["true"] for part in parts]))
+        counts = torch.tensor([float(ids.ge(0).sum()) for ids in both], device=self.clip.device)
+        tokens = sum_over_processes(counts, mean=True) / len(parts)
         shared = []
         for part, written in zip(parts, drawn, strict=True):
             rewards = self._rewards(written, part["rows"]).to(written.device)  # (B, K)
@@ -165,16 +162,13 @@ class SelfCriticalRecipe(CaptionerRecipe):
         """The policy-gradient loss per token, and the mean CIDEr-D x 100 of the captions drawn."""
         number = self.config.drawn
         drawn = shared["written"].unflatten(0, (-1, number))
-        written = torch.cat([drawn, batch["true"].unsqueeze(1)], dim=1).flatten(
-            0, 1
-        )  # K drawn captions, and a true one
+        written = torch.cat([drawn, batch["true"].unsqueeze(1)], dim=1).flatten(0, 1)  # (B x (K + 1), T)
         start = torch.full_like(written[:, :1], self._search.bos_id)
         text = torch.cat([start, written.where(written >= 0, self.pad_id)], dim=1)
         with attention_for_training(text.device):
             _, text_latent, logits, *_ = model(batch["pixels"], text, torch.arange(len(text), device=text.device))
         labels = written[:, : logits.shape[1]]
-        logits = logits.float().unflatten(0, (-1, number + 1))
-        labels = labels.unflatten(0, (-1, number + 1))
+        logits, labels = (one.unflatten(0, (-1, number + 1)) for one in (logits.float(), labels))
         surprise = _surprise(logits[:, :-1] / self.config.temperature, labels[:, :-1])
         reinforced = (shared["better"].unsqueeze(-1) * surprise).sum() / shared["tokens"][0]
         caption = _surprise(logits[:, -1], labels[:, -1]).sum() / shared["tokens"][1]
