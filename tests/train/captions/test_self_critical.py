@@ -84,27 +84,26 @@ def test_uniform_numbers_decide_and_finished_images_are_left_out():
     assert draw_texts(FixedShares([0.5, 0.25, 0.25], 1, 1), uniform[:1], Search(0, (2,), 3, 1)).tolist() == [[1, 0, 0]]
 
 
-def test_what_is_drawn_has_the_probabilities_that_are_trained(base):
+def test_the_first_token_is_drawn_from_the_shares_of_the_plain_model(base):
     clip = Clip.from_pretrained(base)
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     search = CocaCaptioner(clip, num_beams=3).search
+    uniform = torch.full((6, search.max_tokens), 0.5)
     with torch.no_grad():
         decoder = CachedCoca(clip.model, clip.model.visual(pixels)[1], capacity=search.max_tokens, num_beams=3)
-        written = draw_texts(decoder, torch.rand(6, search.max_tokens), search)
-        text = torch.cat([torch.full((6, 1), search.bos_id), written.where(written >= 0, clip.model.pad_id)], 1)
-        probabilities = clip.model(pixels.repeat_interleave(3, 0), text)["logits"].softmax(-1)
-    # A uniform number of 0 draws the first token, of almost 1 the last: the same as from the plain model's shares.
-    uniform = torch.full((6, search.max_tokens), 0.5)
-    decoder = CachedCoca(clip.model, clip.model.visual(pixels)[1], capacity=search.max_tokens, num_beams=3)
-    with torch.no_grad():
         median = draw_texts(decoder, uniform, search)[:, 0]
-    assert median.tolist() == (probabilities[:, 0].cumsum(-1) > 0.5).int().argmax(-1).tolist()
+        shares = clip.model(pixels, clip.tokenize(["a", "dog"]))["logits"][:, 0].softmax(-1).cumsum(-1)
+    assert median.tolist() == (shares > 0.5).int().argmax(-1).repeat_interleave(3).tolist()
 
 
 def test_rewards_are_cider_against_the_captions_of_the_image(base, data):
     recipe = build(base, data, drawn=3)
     batch = recipe.batch(range(4), 0)
+    recipe.model.train()
+    recipe.clip.model.visual.eval()
+    modes = [module.training for module in recipe.clip.model.modules()]
     (shared,) = recipe.share(recipe.model, [batch])
+    assert [module.training for module in recipe.clip.model.modules()] == modes
     assert shared["written"].shape == (12, 23)
     references = {row: recipe.source.read(row, 0, 0, image=False).texts for row in range(recipe.source.size)}
     words = {row: [[*text.split(), "<end>"] for text in plain_tokenize(texts)] for row, texts in references.items()}
@@ -119,7 +118,6 @@ def test_rewards_are_cider_against_the_captions_of_the_image(base, data):
             0, place % 3
         ] == pytest.approx(expected[0])
     torch.testing.assert_close(shared["better"].sum(1), torch.zeros(4))
-    assert not recipe.clip.model.text_decoder.training or recipe.model.training
 
 
 def test_the_gradient_makes_the_better_caption_likelier(base, data):
