@@ -8,6 +8,7 @@ that both embeddings stay what they were.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,36 +30,48 @@ _SAMPLES = 64  # looked at for one of the style
 
 
 @settings
-class CaptionerConfig:
-    """Settings of the recipe `captioner`."""
+class FineTuningConfig:
+    """Settings that every fine-tuning of a captioner has."""
 
     loop: LoopConfig
-    data: Data  # image-text pairs; captions of other styles, where the source names styles, are not trained on
+    data: Data  # image-text pairs
     start: str  # folder of a trained CoCa, or open_clip's "model/tag"
-    style: Annotated[str, Field(min_length=1)]  # of the captions, kept with the model: "short", "descriptive"
     # what learns: the caption decoder, the text tower that feeds it (which changes text embeddings), the image tower
     trained: Annotated[Sequence[Part], Field(min_length=1)] = ("decoder",)
-    context_length: Count | None = None  # tokens of a caption, where the base was trained on shorter ones
     views: Count = 1  # of an image by a frozen timm tower, as of `coca`; their features are kept on disk
-    label_smoothing: Share = 0.0
     dropout: Share = 0.0
     num_beams: Count = 1  # with which the finished captioner decodes
     validation_images: Count = 256
 
     def as_coca(self) -> CocaConfig:
-        """The same as settings of the recipe `coca`: captions of this style, and no other loss."""
+        """The same as settings of the recipe `coca`, with no other loss than that of captions."""
         return CocaConfig(
             loop=self.loop,
             data=self.data,
             start=self.start,
-            context_length=self.context_length,
             views=self.views,
-            captioned=(self.style,),
             caption_weight=1.0,
             contrastive_weight=0.0,
-            label_smoothing=self.label_smoothing,
             dropout=self.dropout,
             validation_images=self.validation_images,
+        )
+
+
+@settings
+class CaptionerConfig(FineTuningConfig):
+    """Settings of the recipe `captioner`. Captions of other styles, where the source names styles, train nothing."""
+
+    style: Annotated[str, Field(min_length=1)] = field(kw_only=True)  # kept with the model: "short", "descriptive"
+    context_length: Count | None = None  # tokens of a caption, where the base was trained on shorter ones
+    label_smoothing: Share = 0.0
+
+    def as_coca(self) -> CocaConfig:
+        """As that of `FineTuningConfig`, on captions of this style."""
+        return replace(
+            super().as_coca(),
+            context_length=self.context_length,
+            captioned=(self.style,),
+            label_smoothing=self.label_smoothing,
         )
 
 
@@ -66,10 +79,9 @@ class CaptionerRecipe(CocaRecipe):
     """A CoCa and captions of one style -> a captioner of that style."""
 
     name = "captioner"
-    config_class: type[Any] = CaptionerConfig
+    config_class: type[FineTuningConfig] = CaptionerConfig
 
-    def __init__(self, config: Any, cache: Path) -> None:
-        """config: of `config_class`."""
+    def __init__(self, config: FineTuningConfig, cache: Path) -> None:
         super().__init__(config.as_coca(), cache)
         self.config: Any = config
         freeze_others(self.clip.model, config.trained, tuple(self.clip.weights_from))

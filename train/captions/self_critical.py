@@ -23,28 +23,24 @@ from ...encoders.decoding import draw_texts
 from ...errors import InputError
 from ...metrics.caption_metrics import plain_tokenize
 from ...metrics.cider import CiderD
-from ..coca import CocaConfig
-from ..data.base import Data, UnreadableItemError
+from ..data.base import UnreadableItemError
 from ..engine.attention import attention_for_training
 from ..engine.distributed import sum_over_processes
-from ..engine.randomness import sample_generator
-from ..engine.recipe import Count, LoopConfig, NonNegative, Positive, Share
+from ..engine.randomness import sample_uniform
+from ..engine.recipe import NonNegative, Positive
 from ..engine.settings import settings
 from ..engine.sharding import evaluating, gather_blocks
-from .captioner_training import CaptionerRecipe, Part
+from .captioner_training import CaptionerRecipe, FineTuningConfig
 
 _DRAWS = 4  # stream of random numbers
 _END = "<end>"
 
 
 @settings
-class SelfCriticalConfig:
-    """Settings of the recipe `self-critical`."""
+class SelfCriticalConfig(FineTuningConfig):
+    """Settings of the recipe `self-critical`. The data are finite, with several captions an image: CIDEr-D says little
+    of one."""
 
-    loop: LoopConfig
-    data: Data  # images with several captions each, which CIDEr-D needs to say anything; finite
-    start: str  # folder of a trained CoCa, or open_clip's "model/tag"
-    trained: Annotated[Sequence[Part], Field(min_length=1)] = ("decoder",)  # as of `captioner`
     drawn: Annotated[int, Field(ge=2)] = 5  # captions of an image in a step
     # divides the logits, in drawing and in the loss alike; below 1 for a model that was trained with label smoothing,
     # whose unlikely tokens would spoil most captions, the long ones first
@@ -52,23 +48,7 @@ class SelfCriticalConfig:
     # of the cross-entropy of one true caption of each image beside it (Paulus et al. 2018, arXiv 1705.04304), which
     # keeps captions fluent: CIDEr-D sees four words at a time
     caption_weight: NonNegative = 0.0
-    views: Count = 1  # of an image by a frozen timm tower, as of `coca`; their features are kept on disk
-    dropout: Share = 0.0
     style: str | None = None  # kept with the model, as of `captioner`
-    num_beams: Count = 1  # with which the finished captioner decodes
-    validation_images: Count = 256
-
-    def as_coca(self) -> CocaConfig:
-        """What the recipe `coca` needs of them."""
-        return CocaConfig(
-            loop=self.loop,
-            data=self.data,
-            start=self.start,
-            views=self.views,
-            contrastive_weight=0.0,
-            dropout=self.dropout,
-            validation_images=self.validation_images,
-        )
 
 
 class SelfCriticalRecipe(CaptionerRecipe):
@@ -102,11 +82,10 @@ class SelfCriticalRecipe(CaptionerRecipe):
         (B, T), token ids of one caption without the start, -1 behind its end."""
         samples = self.source.samples(indices, seed, image=self._features is None)
         shape = (self.config.drawn, self._search.max_tokens)
-        uniform = [torch.rand(shape, generator=sample_generator(seed, index, _DRAWS)) for index in indices]
         return {
             "pixels": self._pixels(samples, indices, seed),
             "rows": torch.tensor([sample.row for sample in samples]),
-            "uniform": torch.stack(uniform),
+            "uniform": sample_uniform(shape, seed, indices, _DRAWS),
             "true": self._true([sample.text for sample in samples]),
         }
 
@@ -118,14 +97,9 @@ class SelfCriticalRecipe(CaptionerRecipe):
     def share(self, model: nn.Module, parts: Sequence[dict[str, Tensor]]) -> Sequence[dict[str, Any]]:
         """Of each part the captions drawn, (B x K, T), how much better each is than the others of its image, (B, K),
         and their mean CIDEr-D x 100; and the mean number of tokens drawn and true in a part, (2,), of all processes."""
-        coca: Any = self.clip.model
-        modes = {module: module.training for module in coca.modules()}
-        coca.eval()
         with evaluating(model):
-            gather_blocks(coca.text, coca.text_decoder)
+            gather_blocks(self.clip.model.text, self.clip.model.text_decoder)
             drawn = [self._draw(part) for part in parts]
-        for module, training in modes.items():
-            module.training = training
         both = (torch.cat(drawn), torch.cat([part["true"] for part in parts]))
         counts = torch.tensor([float(ids.ge(0).sum()) for ids in both], device=self.clip.device)
         tokens = sum_over_processes(counts, mean=True) / len(parts)
@@ -159,22 +133,28 @@ class SelfCriticalRecipe(CaptionerRecipe):
     def loss(
         self, model: nn.Module, batch: dict[str, Tensor], *, step: int, indices: Sequence[int], **shared: Any
     ) -> dict[str, Tensor]:
-        """The policy-gradient loss per token, and the mean CIDEr-D x 100 of the captions drawn."""
+        """The policy-gradient loss per token with `caption_weight` times that of true captions, the mean CIDEr-D x 100
+        of the captions drawn, and the loss of true ones where it counts."""
         number = self.config.drawn
-        drawn = shared["written"].unflatten(0, (-1, number))
-        written = torch.cat([drawn, batch["true"].unsqueeze(1)], dim=1).flatten(0, 1)  # (B x (K + 1), T)
+        captions = [shared["written"].unflatten(0, (-1, number))]
+        if self.config.caption_weight:
+            captions.append(batch["true"].unsqueeze(1))
+        written = torch.cat(captions, dim=1).flatten(0, 1)  # (B x K, T), or (B x (K + 1), T)
         start = torch.full_like(written[:, :1], self._search.bos_id)
         text = torch.cat([start, written.where(written >= 0, self.pad_id)], dim=1)
         with attention_for_training(text.device):
             _, text_latent, logits, *_ = model(batch["pixels"], text, torch.arange(len(text), device=text.device))
         labels = written[:, : logits.shape[1]]
-        logits, labels = (one.unflatten(0, (-1, number + 1)) for one in (logits.float(), labels))
-        surprise = _surprise(logits[:, :-1] / self.config.temperature, labels[:, :-1])
-        reinforced = (shared["better"].unsqueeze(-1) * surprise).sum() / shared["tokens"][0]
-        caption = _surprise(logits[:, -1], labels[:, -1]).sum() / shared["tokens"][1]
-        loss = reinforced + self.config.caption_weight * caption
-        loss = loss + 0.0 * text_latent.sum()  # every weight takes part, as DDP needs it
-        return {"loss": loss, "reward": shared["reward"], "caption": caption.detach()}
+        rows = (len(batch["rows"]), -1)
+        logits, labels = logits.float().unflatten(0, rows), labels.unflatten(0, rows)
+        surprise = _surprise(logits[:, :number] / self.config.temperature, labels[:, :number])
+        loss = (shared["better"].unsqueeze(-1) * surprise).sum() / shared["tokens"][0]
+        figures = {"reward": shared["reward"]}
+        if self.config.caption_weight:
+            caption = _surprise(logits[:, number:], labels[:, number:]).sum() / shared["tokens"][1]
+            loss = loss + self.config.caption_weight * caption
+            figures["caption"] = caption.detach()
+        return {"loss": loss + 0.0 * text_latent.sum(), **figures}  # every weight takes part, as DDP needs it
 
 
 def _surprise(logits: Tensor, labels: Tensor) -> Tensor:

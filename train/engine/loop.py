@@ -264,15 +264,12 @@ def _evaluate(run: _Run) -> None:
 def _evaluation(run: _Run) -> dict[str, float]:
     """Evaluate the averaged weights (or the plain ones); weights, modes and random state are as before afterwards."""
     model = run.recipe.model
-    modes = {module: module.training for module in model.modules()}
     strides = {parameter: parameter.stride() for parameter in run.parameters.values()}
     device = run.accelerator.device
     devices = [device] if device.type == "cuda" else []
     swapped_in = run.ema.swapped_in() if run.ema else nullcontext()
     with swapped_in, evaluating(model), torch.random.fork_rng(devices=devices), torch.no_grad():
-        figures = run.recipe.evaluate(model.eval())
-    for module, training in modes.items():
-        module.training = training
+        figures = run.recipe.evaluate(model)
     # An image trunk's are channels-last by now; DDP's buckets must be laid out as in the other processes.
     for parameter, stride in strides.items():
         if parameter.stride() != stride:

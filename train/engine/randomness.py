@@ -39,6 +39,13 @@ def sample_noise(shape: Sequence[int], seed: int, indices: Sequence[int], stream
     return torch.stack([torch.randn(tuple(shape), generator=sample_generator(seed, i, stream)) for i in indices])
 
 
+def sample_uniform(shape: Sequence[int], seed: int, indices: Sequence[int], stream: int = 0) -> Tensor:
+    """Uniform numbers in [0, 1), (len(indices), *shape) float32 on the CPU, keyed as `sample_noise`."""
+    if not len(indices):
+        return torch.empty(0, *shape)
+    return torch.stack([torch.rand(tuple(shape), generator=sample_generator(seed, i, stream)) for i in indices])
+
+
 def sample_integers(high: int, seed: int, indices: Sequence[int], stream: int = 0) -> Tensor:
     """Uniform integers in [0, high), such as timesteps: (len(indices),) int64 on the CPU, keyed as `sample_noise`."""
     return torch.tensor([sample_rng(seed, i, stream).randrange(high) for i in indices], dtype=torch.int64)

@@ -100,10 +100,15 @@ def _scatter(model: nn.Module) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Parts of `model` may be called in the block, by all processes alike; afterwards all is sharded again."""
+    """Parts of `model` may be called in the block, in eval mode and by all processes alike; afterwards all is sharded
+    again, and each module in its own mode."""
+    modes = {module: module.training for module in model.modules()}
     gather_rest(model)
+    model.eval()
     yield
     _scatter(model)
+    for module, training in modes.items():
+        module.training = training
 
 
 @torch.no_grad()
