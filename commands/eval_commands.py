@@ -26,6 +26,13 @@ def evaluate(
     llm: LanguageModelSpec = None,
     chat: Chat = None,
     num_fewshot: Annotated[str, typer.Option(help="Numbers of shots, with commas, such as 0,4,16.")] = "4",
+    nearest_shots: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BY",
+            help="Shots for each question: the nearest by question, image, words, or several, as question+image.",
+        ),
+    ] = None,
     first_words: Annotated[
         str | None,
         typer.Option(
@@ -68,7 +75,7 @@ def evaluate(
     )
     asked: dict[str, Any] = {"encoders": encoder or (), "contexts": context or (), "answers": answers or ()}
     asked["llm"] = chat_spec(llm, chat)
-    results = run(tasks, settings, data_dir=data_dir, limit=limit, **asked)
+    results = run(tasks, settings, data_dir=data_dir, limit=limit, nearest_shots=nearest_shots, **asked)
     if as_json:
         print_json(results.model_dump())
     else:

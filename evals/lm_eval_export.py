@@ -173,6 +173,7 @@ def main(
     encoder: Annotated[list[str] | None, typer.Option("--encoder", "-e", help="Spec, repeatable.")] = None,
     context: Annotated[list[str] | None, typer.Option("--context", "-c", help="FILE:COLUMN, repeatable.")] = None,
     num_fewshot: Annotated[int, typer.Option(min=0, help="Shots in each prompt.")] = 4,
+    nearest_shots: Annotated[str | None, typer.Option(metavar="BY", help="As of textlens eval.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Items, drawn by --seed; by default all.")] = None,
     seed: Annotated[int, typer.Option(help="Of shots and items.")] = 0,
     data_dir: Annotated[Path, typer.Option(help="Folder that the paths of built-in tasks start from.")] = Path("."),
@@ -181,7 +182,9 @@ def main(
     """Write the contexts of a task as tasks of lm_eval."""
     try:
         settings = EvalSettings((num_fewshot,), seed, floors, cache=out / "cache")
-        (opened,), files = open_tasks([task], context or [], data_dir=data_dir, limit=limit, seed=seed)
+        (opened,), files = open_tasks(
+            [task], context or [], data_dir=data_dir, limit=limit, seed=seed, nearest_shots=nearest_shots
+        )
         encoders = load_variants(encoder or [])
         with open_contexts(opened, encoders, files, settings, num_fewshot) as rows:
             names = export(opened, rows, num_fewshot, out)

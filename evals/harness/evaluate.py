@@ -27,14 +27,17 @@ def evaluate(
     llm: str | None = None,
     data_dir: Path = Path(),
     limit: int | None = None,
+    nearest_shots: str | None = None,
 ) -> Results:
     """tasks: names or files, see `load_task`. contexts: FILE:COLUMN. answers: of other systems, see `OfficialAnswers`.
     llm: spec; by default as of `textlens ask`, but captions are then scored as the encoders wrote them, and with
-    answers alone no model is asked.
+    answers alone no model is asked. nearest_shots: see `open_task`.
 
     Raises `InputError` for bad files before any model is loaded.
     """
-    opened, files = open_tasks(tasks, contexts, data_dir=data_dir, limit=limit, seed=settings.seed)
+    opened, files = open_tasks(
+        tasks, contexts, data_dir=data_dir, limit=limit, seed=settings.seed, nearest_shots=nearest_shots
+    )
     others = [OfficialAnswers(path) for path in answers]
     if repeated := [one.name for one in others if [other.name for other in others].count(one.name) > 1]:
         raise InputError(
@@ -57,13 +60,19 @@ def evaluate(
 
 
 def open_tasks(
-    tasks: Sequence[str], contexts: Sequence[str], *, data_dir: Path, limit: int | None, seed: int
+    tasks: Sequence[str],
+    contexts: Sequence[str],
+    *,
+    data_dir: Path,
+    limit: int | None,
+    seed: int,
+    nearest_shots: str | None = None,
 ) -> tuple[list[Task], list[FileContexts]]:
     """The tasks, with the documents that have texts in all files, and the files. Raises `InputError` for bad ones."""
     if repeated := [name for name in dict.fromkeys(tasks) if tasks.count(name) > 1]:
         raise InputError(f"the task {repeated[0]!r} is given twice; expected each once")
     first = None if contexts else limit  # else of the documents that have published texts
-    opened = [open_task(name, data_dir, limit=first, seed=seed) for name in tasks]
+    opened = [open_task(name, data_dir, limit=first, seed=seed, nearest_shots=nearest_shots) for name in tasks]
     columns = opened[0].config.columns
     files = [FileContexts(spec, data_dir, columns.id, columns.image) for spec in contexts]
     if files:

@@ -7,13 +7,17 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 from PIL.Image import Image
 
 from ...agent.models.base import LanguageModel, Request
+from ...agent.nearest_shots import NearestShots, ShotEmbeddings, similarity_kinds
 from ...agent.reader.reading import Reading, read
+from ...encoders.clip.clip import Clip
 from ...errors import InputError
 from ...metrics.standard_errors import mean_and_error
 from ...prompting.fewshot import NUM_PSEUDO
@@ -61,6 +65,8 @@ class Task(ABC):
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         self.config, self.data, self.seed = config, data, seed
         self._shared: dict[tuple[Source, int], list[Shot]] = {}
+        self._nearest: dict[tuple[Source, int], NearestShots] = {}
+        self._unreadable: set[str] = set()  # images of candidates
 
     @classmethod
     @abstractmethod
@@ -106,6 +112,35 @@ class Task(ABC):
             )
         return list(first.values())[:num_fewshot]
 
+    def shots(self, query: Shot, source: Source, num_fewshot: int) -> list[Shot]:
+        """Those of a query: the same for all queries of a row, or the nearest ones, as the task's file says."""
+        if not self.config.nearest_shots:
+            return self.shared_shots(source, num_fewshot)
+        key = (source, num_fewshot)
+        if key not in self._nearest:
+            candidates, by = self._comparable_shots(source), self.config.nearest_shots
+            self._nearest[key] = NearestShots(self._embeddings, candidates, num_fewshot, by=by)
+        return self._nearest[key](query)
+
+    def _comparable_shots(self, source: Source) -> list[Shot]:
+        """All candidates whose image can be read."""
+        found = []
+        for doc in self.data.candidates:
+            try:
+                shots = demonstrations([doc], source)
+                if "image" in similarity_kinds(self.config.nearest_shots):
+                    self._embeddings(shots, "image")
+            except InputError:
+                self._unreadable.add(doc.image)
+            else:
+                found += shots
+        return found
+
+    @cached_property
+    def _embeddings(self) -> ShotEmbeddings:
+        clip = Clip.from_pretrained(self.config.clip, device="cuda" if torch.cuda.is_available() else "cpu")
+        return ShotEmbeddings(clip, self.data.images.read) if self.data.images else ShotEmbeddings(clip)
+
     def shared_shots(self, source: Source, num_fewshot: int) -> list[Shot]:
         """`shot_docs` with their contexts: the same list for all queries of a row, so that they share a prefix."""
         key = (source, num_fewshot)
@@ -115,7 +150,8 @@ class Task(ABC):
 
     def images(self, most_shots: int) -> list[str]:
         """Every image that needs words, those of shots first."""
-        docs = [*self.shot_docs(most_shots), *self.data.asked]
+        shots = self.data.candidates if self.config.nearest_shots and most_shots else self.shot_docs(most_shots)
+        docs = [*shots, *self.data.asked]
         return list(dict.fromkeys(doc.image for doc in docs if doc.image))
 
     def constant(self) -> str | None:
@@ -130,10 +166,21 @@ class Task(ABC):
     @property
     def notes(self) -> Sequence[str]:
         """What a reader of the scores has to know."""
-        return self.data.notes
+        made = [*self.data.notes]
+        if by := self.config.nearest_shots:
+            made.append(f"shots are the nearest by {by}, in the space of {self.config.clip}")
+        if self._unreadable:
+            first = min(self._unreadable)
+            made.append(f"images in no shot, as they cannot be read: {len(self._unreadable)}, such as {first}")
+        return made
 
-    def prepare(self) -> None:  # noqa: B027  most tasks have none
-        """Load the models that score; called once, before any words are written. Raises `InputError`."""
+    def prepare(self) -> None:
+        """Load the models that score or choose shots, once, before any words are written. Raises `InputError`."""
+        kinds = similarity_kinds(self.config.nearest_shots) if self.config.nearest_shots else ()
+        if "image" in kinds and self.data.images is None:
+            raise InputError(f"{self.config.task} names no images for shots nearest by image; set `images` in its file")
+        if kinds and kinds != ("image",):
+            self._embeddings.clip.embed_texts(["a"])  # its text tower may be an extra that is not installed
 
     def contexts(self, rows: Sequence[ContextRow], *, floors: bool) -> list[ContextRow]:
         """The rows of the table, of encoders' and files' `rows`."""

@@ -60,7 +60,8 @@ class CaptioningTask(Task):
 
     def prompted(self, doc: Doc, source: Source, num_fewshot: int) -> Prompted:
         query = Shot(source(doc), id=doc.id, image=doc.image)
-        return Prompted(self.template, query, self.shared_shots(source, num_fewshot))
+        shots = self.shots(query, source, num_fewshot) if num_fewshot else []
+        return Prompted(self.template, query, shots)
 
     def score_all(self, answers: Sequence[str | None]) -> list[dict[str, float]]:
         made = self._scored(answers)

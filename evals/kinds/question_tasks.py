@@ -43,7 +43,7 @@ class VqaTask(Task):
 
     def prompted(self, doc: Doc, source: Source, num_fewshot: int) -> Prompted:
         query = Shot(source(doc), doc.query, None, doc.id, image=doc.image)
-        shots = self.shared_shots(source, num_fewshot) if num_fewshot else self._pseudo
+        shots = self.shots(query, source, num_fewshot) if num_fewshot else self._pseudo
         return Prompted(self.template, query, shots)
 
     def score_all(self, answers: Sequence[str | None]) -> list[dict[str, float]]:

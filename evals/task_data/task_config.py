@@ -49,6 +49,8 @@ class TaskConfig:
     fewshot_images: str = ""
     fewshot_image_name: str = ""
     fewshot_split: str = "train"  # "none": there are no shots
+    # "": all questions have the same shots. Else each has those nearest to it in the CLIP's space, see `NearestShots`:
+    nearest_shots: str = ""  # "question", "image", "words", or several, such as "question+image"
     val_share: Share = 0.2  # of the shots' images that split "val" means where the file has no such split
     metric: Literal["vqa_accuracy", "exact_match", "set_match"] = "vqa_accuracy"
     instruction: str | None = None  # in place of the template's
@@ -60,9 +62,8 @@ class TaskConfig:
     episodes: Count = 500
     names: Literal["real", "nonsense"] = "real"
     induction: bool = True  # the prompt begins with the names of the classes
-    clip: str = (
-        "photo-clip"  # retrieval, reconstruction: folder, included weights (photo-clip), or open_clip's MODEL/TAG
-    )
+    # retrieval, reconstruction, nearest shots: folder, included weights (photo-clip), or open_clip's MODEL/TAG
+    clip: str = "photo-clip"
     decoder: str = ""  # reconstruction: folder or hub id of a diffusers pipeline; by default the included one
     inception: str = ""  # reconstruction: torch-fidelity's file of Inception's weights, for FID
     guidance_scales: tuple[Annotated[float, Field(ge=1)], ...] = (3.0,)  # each gives its own scores

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from textlens.agent.nearest_shots import NearestShots
+from textlens.agent.nearest_shots import NearestShots, ShotEmbeddings
 from textlens.agent.reader.reader import ImageReader
 from textlens.encoders.clip.clip import Clip
 from textlens.encoders.images import load_image
 from textlens.encoders.registry import WEIGHTS
 from textlens.errors import InputError
-from textlens.prompting.templates import Shot
+from textlens.prompting.templates import Context, Shot
 from textlens.scenes.scene_files import write_scenes
 
 
@@ -48,6 +49,26 @@ def test_the_most_like_question(clip: Clip) -> None:
         assert other.question != question
 
 
+def test_the_most_like_words_and_several_kinds_together(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, questions = ["a red star", "a blue cat", ""], ["Where is the star?", "What color is the cat?"]
+    shots = [
+        Shot((Context(text),) if text else (), question, "?", id=f"{text}|{question}")
+        for text in texts
+        for question in questions
+    ]
+    by_words = NearestShots(clip, shots, 2, by="words")
+    assert {shot.context[0].text for shot in by_words(Shot((Context("a blue cat"),)))} == {"a blue cat"}
+    assert by_words(Shot()) == shots[1::-1]  # nothing to compare: the first ones
+    embeddings = ShotEmbeddings(clip)
+    both = NearestShots(embeddings, shots, 1, by="question+words")
+    for shot in shots[:4]:
+        assert both(Shot(shot.context, shot.question)) == [shot]
+    calls: list[Sequence[str]] = []
+    monkeypatch.setattr(clip, "embed_texts", calls.append)
+    NearestShots(embeddings, shots, 1, by="words")
+    assert calls == []  # what was embedded before is not embedded again
+
+
 def test_the_reader_asks_with_the_nearest_shots(clip: Clip, pictures: list[str]) -> None:
     shots = [Shot(question="How many things are there?", answer="7", id=path, image=path) for path in pictures[:-1]]
     reader = ImageReader.from_specs(["scenes:coca"], "tiny")
@@ -65,7 +86,7 @@ def test_the_reader_asks_with_the_nearest_shots(clip: Clip, pictures: list[str])
         ([Shot(answer="a", id="7")], "image", "'7' has none"),
         ([Shot(answer="a", image="missing.png")], "image", "missing.png"),
         ([Shot(answer="a", image="missing.png")], "question", "has none"),
-        ([], "words", "expected one of image, question"),
+        ([], "luck", "expected one of image, question"),
     ],
 )
 def test_what_cannot_be_compared_is_an_error(clip: Clip, shots: list[Shot], by: str, told: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from textlens.encoders.registry import WEIGHTS
 from textlens.errors import InputError
 from textlens.evals.harness.context_rows import FileContexts
 from textlens.evals.harness.results import as_table
@@ -56,6 +58,63 @@ def test_prompts_carry_shots_of_other_images_with_their_words(task):
     assert len(model.prompts) == 16
     assert {prompt.count("Image context: it is") for prompt in model.prompts} == {4}
     assert len({prompt[: prompt.rindex("Image context")] for prompt in model.prompts}) == 1
+
+
+@pytest.mark.parametrize("by", ["words", "image", "question+words", "image+words"])
+def test_nearest_shots_are_those_of_like_images(tmp_path, by):
+    clip = str(WEIGHTS / "scenes" / "coca")
+    task = open_task(str(write_benchmark(tmp_path, clip=clip)), tmp_path, nearest_shots=by)
+    model = Reader()
+    run([task], {"looker": Looker()}, [], model, EvalSettings((2,), floors=False))
+    assert len(model.prompts) == 16
+    for prompt in model.prompts:
+        *shots, query = re.findall("Image context: it is (\\w+)", prompt)
+        assert shots == [query, query]
+    assert len({prompt[: prompt.rindex("Image context")] for prompt in model.prompts}) > 2
+
+
+def test_nearest_shots_without_words_are_those_of_like_questions(tmp_path):
+    clip = str(WEIGHTS / "scenes" / "coca")
+    task = open_task(str(write_benchmark(tmp_path, clip=clip, nearest_shots="question+words")), tmp_path)
+    model = Reader()
+    run([task], {}, [], model, EvalSettings((1,)))
+    kinds = [re.findall(r"(which|what) colour", prompt) for prompt in model.prompts if "context: it" not in prompt]
+    assert kinds
+    assert all(shot == query for shot, query in kinds)
+
+
+@pytest.mark.parametrize("by", ["image", "words"])
+def test_a_damaged_image_of_a_candidate_is_no_shot_and_loses_no_question(tmp_path, by):
+    path = write_benchmark(tmp_path, clip=str(WEIGHTS / "scenes" / "coca"))
+    (tmp_path / "images" / "3.png").write_bytes(b"no image")
+    results = run(
+        [open_task(str(path), tmp_path, nearest_shots=by)], {"looker": Looker()}, [], Reader(), EvalSettings((2,))
+    )
+    assert by_row(results)["looker", 2].score == 100
+    assert results.failures == 0
+    assert results.tasks["colours"].notes[-1] == "images in no shot, as they cannot be read: 1, such as 3.png"
+
+
+@pytest.mark.parametrize(
+    ("config", "by", "told"),
+    [
+        ({}, "luck", "nearest by 'luck'; expected one of image, question, words"),
+        ({"images": ""}, "question+image", "names no images"),
+        ({"clip": "./nothing"}, "image", "there is no folder"),
+        ({"kind": "classification", "data": "images", "ways": 2}, "image", "of kind classification"),
+    ],
+)
+def test_shots_that_cannot_be_compared_are_an_error_before_any_model_runs(tmp_path, config, by, told):
+    model = Reader()
+    with pytest.raises(InputError, match=told):
+        run(
+            [open_task(str(write_benchmark(tmp_path, **config)), tmp_path, nearest_shots=by)],
+            {},
+            [],
+            model,
+            EvalSettings(),
+        )
+    assert not model.prompts
 
 
 def test_first_words_are_rows_beside_the_whole_text(task, tmp_path):
