@@ -6,6 +6,7 @@ import random
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from ...metrics.standard_errors import mean_and_error
 from ...prompting.fewshot import NUM_PSEUDO
 from ...prompting.templates import Shot, Template
 from ..task_data.documents import Doc, TaskData
+from ..task_data.image_files import check
 from ..task_data.task_config import TaskConfig
 from .context_rows import ContextRow, Source, table_rows
 
@@ -65,7 +67,7 @@ class Task(ABC):
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         self.config, self.data, self.seed = config, data, seed
         self._shared: dict[tuple[Source, int], list[Shot]] = {}
-        self._nearest: dict[tuple[Source, int], NearestShots] = {}
+        self._nearest: dict[tuple[Source | None, int], NearestShots] = {}
         self._unreadable: set[str] = set()  # images of candidates
 
     @classmethod
@@ -116,11 +118,17 @@ class Task(ABC):
         """Those of a query: the same for all queries of a row, or the nearest ones, as the task's file says."""
         if not self.config.nearest_shots:
             return self.shared_shots(source, num_fewshot)
-        key = (source, num_fewshot)
+        return demonstrations(self._nearest_docs(query, source, num_fewshot), source)
+
+    def _nearest_docs(self, query: Shot, source: Source, num_fewshot: int) -> list[Doc]:
+        """Words are asked of `source` only where candidates are compared by them."""
+        by_words = "words" in similarity_kinds(self.config.nearest_shots)
+        key = (source if by_words else None, num_fewshot)
         if key not in self._nearest:
-            candidates, by = self._comparable_shots(source), self.config.nearest_shots
-            self._nearest[key] = NearestShots(self._embeddings, candidates, num_fewshot, by=by)
-        return self._nearest[key](query)
+            shots = self._comparable_shots(source if by_words else lambda doc: ())
+            self._nearest[key] = NearestShots(self._embeddings, shots, num_fewshot, by=self.config.nearest_shots)
+        by_id = self._candidates_by_id
+        return [by_id[shot.id] for shot in self._nearest[key](query)]
 
     def _comparable_shots(self, source: Source) -> list[Shot]:
         """All candidates whose image can be read."""
@@ -137,9 +145,19 @@ class Task(ABC):
         return found
 
     @cached_property
+    def _candidates_by_id(self) -> dict[str, Doc]:
+        return {doc.id: doc for doc in self.data.candidates}
+
+    @cached_property
     def _embeddings(self) -> ShotEmbeddings:
         clip = Clip.from_pretrained(self.config.clip, device="cuda" if torch.cuda.is_available() else "cpu")
-        return ShotEmbeddings(clip, self.data.images.read) if self.data.images else ShotEmbeddings(clip)
+        return ShotEmbeddings(clip, self._read_image)
+
+    def _read_image(self, name: str) -> Image:
+        if self.data.images is None:
+            raise InputError(f"{self.config.task} names no images; set `images` in its file")
+        check(self.data.images, [name])
+        return self.data.images.read(name)
 
     def shared_shots(self, source: Source, num_fewshot: int) -> list[Shot]:
         """`shot_docs` with their contexts: the same list for all queries of a row, so that they share a prefix."""
@@ -150,9 +168,21 @@ class Task(ABC):
 
     def images(self, most_shots: int) -> list[str]:
         """Every image that needs words, those of shots first."""
-        shots = self.data.candidates if self.config.nearest_shots and most_shots else self.shot_docs(most_shots)
-        docs = [*shots, *self.data.asked]
+        docs = [*self._docs_of_shots(most_shots), *self.data.asked]
         return list(dict.fromkeys(doc.image for doc in docs if doc.image))
+
+    def _docs_of_shots(self, most_shots: int) -> list[Doc]:
+        """Every document that may be a shot."""
+        if not self.config.nearest_shots or not most_shots:
+            return self.shot_docs(most_shots)
+        if "words" in similarity_kinds(self.config.nearest_shots):
+            return self.data.candidates
+        found: dict[str, Doc] = {}
+        for doc in self.data.asked:
+            with suppress(InputError):  # an unreadable image; its prompt says so
+                query = Shot(question=doc.query, id=doc.id, image=doc.image)
+                found |= {one.id: one for one in self._nearest_docs(query, lambda doc: (), most_shots)}
+        return list(found.values())
 
     def constant(self) -> str | None:
         """The answer of the floor that does not look: the commonest of the candidates; None where there is none."""

@@ -83,6 +83,15 @@ def test_nearest_shots_without_words_are_those_of_like_questions(tmp_path):
     assert all(shot == query for shot, query in kinds)
 
 
+@pytest.mark.parametrize(("by", "described"), [("words", 24), ("image", 16)])
+def test_only_images_whose_words_are_needed_are_described(tmp_path, by, described):
+    path = write_benchmark(tmp_path, clip=str(WEIGHTS / "scenes" / "coca"))
+    looker = Looker()
+    run([open_task(str(path), tmp_path, nearest_shots=by)], {"looker": looker}, [], Reader(), EvalSettings((1,)))
+    assert 8 < looker.seen <= described
+    assert by == "image" or looker.seen == described
+
+
 @pytest.mark.parametrize("by", ["image", "words"])
 def test_a_damaged_image_of_a_candidate_is_no_shot_and_loses_no_question(tmp_path, by):
     path = write_benchmark(tmp_path, clip=str(WEIGHTS / "scenes" / "coca"))
