@@ -83,7 +83,7 @@ def test_nearest_shots_without_words_are_those_of_like_questions(tmp_path):
     assert all(shot == query for shot, query in kinds)
 
 
-@pytest.mark.parametrize(("by", "described"), [("words", 24), ("image", 16)])
+@pytest.mark.parametrize(("by", "described"), [("words", 13 + 8), ("image", 8 + 8)])
 def test_only_images_whose_words_are_needed_are_described(tmp_path, by, described):
     path = write_benchmark(tmp_path, clip=str(WEIGHTS / "scenes" / "coca"))
     looker = Looker()
