@@ -34,7 +34,7 @@ def test_all_weights_together_are_small() -> None:
     sizes = {path: path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()}
     photos = [size for path, size in sizes.items() if path.relative_to(WEIGHTS).parts[0].startswith("photo-")]
     assert sum(sizes.values()) <= 96e6
-    assert sum(photos) <= 47e6
+    assert sum(photos) <= 40e6
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -200,4 +200,4 @@ def test_wrong_settings_are_told(base, data):
 
 def test_committed_settings_are_read():
     config = read_settings(SelfCriticalConfig, WEIGHTS.parent / "configs" / "photo-coca-self-critical.yaml")
-    assert config.start == "weights/photo-coca"
+    assert (config.start, config.caption_weight) == ("runs/photo-coca/model", 0.1)
