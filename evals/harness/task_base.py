@@ -6,27 +6,22 @@ import random
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import torch
 from PIL.Image import Image
 
 from ...agent.models.base import LanguageModel, Request
-from ...agent.nearest_shots import NearestShots, ShotEmbeddings, similarity_kinds
 from ...agent.reader.reading import Reading, read
-from ...encoders.clip.clip import Clip
 from ...errors import InputError
 from ...metrics.standard_errors import mean_and_error
 from ...prompting.fewshot import NUM_PSEUDO
 from ...prompting.templates import Shot, Template
 from ..task_data.documents import Doc, TaskData
-from ..task_data.image_files import check
 from ..task_data.task_config import TaskConfig
 from .context_rows import ContextRow, Source, table_rows
+from .nearest_docs import NearestDocs
 
 _FIRST_CHUNK, _CHUNK = 32, 256  # documents sent at once: few at first, whose words are soon there, then twice as many
 
@@ -67,8 +62,7 @@ class Task(ABC):
     def __init__(self, config: TaskConfig, data: TaskData, seed: int = 0) -> None:
         self.config, self.data, self.seed = config, data, seed
         self._shared: dict[tuple[Source, int], list[Shot]] = {}
-        self._nearest: dict[tuple[Source | None, int], NearestShots] = {}
-        self._unreadable: set[str] = set()  # images of candidates
+        self.nearest = NearestDocs(config, data) if config.nearest_shots else None
 
     @classmethod
     @abstractmethod
@@ -116,48 +110,9 @@ class Task(ABC):
 
     def shots(self, query: Shot, source: Source, num_fewshot: int) -> list[Shot]:
         """Those of a query: the same for all queries of a row, or the nearest ones, as the task's file says."""
-        if not self.config.nearest_shots:
+        if self.nearest is None:
             return self.shared_shots(source, num_fewshot)
-        return demonstrations(self._nearest_docs(query, source, num_fewshot), source)
-
-    def _nearest_docs(self, query: Shot, source: Source, num_fewshot: int) -> list[Doc]:
-        """Words are asked of `source` only where candidates are compared by them."""
-        by_words = "words" in similarity_kinds(self.config.nearest_shots)
-        key = (source if by_words else None, num_fewshot)
-        if key not in self._nearest:
-            shots = self._comparable_shots(source if by_words else lambda doc: ())
-            self._nearest[key] = NearestShots(self._embeddings, shots, num_fewshot, by=self.config.nearest_shots)
-        by_id = self._candidates_by_id
-        return [by_id[shot.id] for shot in self._nearest[key](query)]
-
-    def _comparable_shots(self, source: Source) -> list[Shot]:
-        """All candidates whose image can be read."""
-        found = []
-        for doc in self.data.candidates:
-            try:
-                shots = demonstrations([doc], source)
-                if "image" in similarity_kinds(self.config.nearest_shots):
-                    self._embeddings(shots, "image")
-            except InputError:
-                self._unreadable.add(doc.image)
-            else:
-                found += shots
-        return found
-
-    @cached_property
-    def _candidates_by_id(self) -> dict[str, Doc]:
-        return {doc.id: doc for doc in self.data.candidates}
-
-    @cached_property
-    def _embeddings(self) -> ShotEmbeddings:
-        clip = Clip.from_pretrained(self.config.clip, device="cuda" if torch.cuda.is_available() else "cpu")
-        return ShotEmbeddings(clip, self._read_image)
-
-    def _read_image(self, name: str) -> Image:
-        if self.data.images is None:
-            raise InputError(f"{self.config.task} names no images; set `images` in its file")
-        check(self.data.images, [name])
-        return self.data.images.read(name)
+        return demonstrations(self.nearest(query, source, num_fewshot), source)
 
     def shared_shots(self, source: Source, num_fewshot: int) -> list[Shot]:
         """`shot_docs` with their contexts: the same list for all queries of a row, so that they share a prefix."""
@@ -168,21 +123,9 @@ class Task(ABC):
 
     def images(self, most_shots: int) -> list[str]:
         """Every image that needs words, those of shots first."""
-        docs = [*self._docs_of_shots(most_shots), *self.data.asked]
+        shots = self.nearest.of_all(most_shots) if self.nearest and most_shots else self.shot_docs(most_shots)
+        docs = [*shots, *self.data.asked]
         return list(dict.fromkeys(doc.image for doc in docs if doc.image))
-
-    def _docs_of_shots(self, most_shots: int) -> list[Doc]:
-        """Every document that may be a shot."""
-        if not self.config.nearest_shots or not most_shots:
-            return self.shot_docs(most_shots)
-        if "words" in similarity_kinds(self.config.nearest_shots):
-            return self.data.candidates
-        found: dict[str, Doc] = {}
-        for doc in self.data.asked:
-            with suppress(InputError):  # an unreadable image; its prompt says so
-                query = Shot(question=doc.query, id=doc.id, image=doc.image)
-                found |= {one.id: one for one in self._nearest_docs(query, lambda doc: (), most_shots)}
-        return list(found.values())
 
     def constant(self) -> str | None:
         """The answer of the floor that does not look: the commonest of the candidates; None where there is none."""
@@ -196,21 +139,12 @@ class Task(ABC):
     @property
     def notes(self) -> Sequence[str]:
         """What a reader of the scores has to know."""
-        made = [*self.data.notes]
-        if by := self.config.nearest_shots:
-            made.append(f"shots are the nearest by {by}, in the space of {self.config.clip}")
-        if self._unreadable:
-            first = min(self._unreadable)
-            made.append(f"images in no shot, as they cannot be read: {len(self._unreadable)}, such as {first}")
-        return made
+        return [*self.data.notes, *(self.nearest.notes if self.nearest else ())]
 
     def prepare(self) -> None:
         """Load the models that score or choose shots, once, before any words are written. Raises `InputError`."""
-        kinds = similarity_kinds(self.config.nearest_shots) if self.config.nearest_shots else ()
-        if "image" in kinds and self.data.images is None:
-            raise InputError(f"{self.config.task} names no images for shots nearest by image; set `images` in its file")
-        if kinds and kinds != ("image",):
-            self._embeddings.clip.embed_texts(["a"])  # its text tower may be an extra that is not installed
+        if self.nearest:
+            self.nearest.prepare()
 
     def contexts(self, rows: Sequence[ContextRow], *, floors: bool) -> list[ContextRow]:
         """The rows of the table, of encoders' and files' `rows`."""

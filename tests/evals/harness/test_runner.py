@@ -111,18 +111,14 @@ def test_a_damaged_image_of_a_candidate_is_no_shot_and_loses_no_question(tmp_pat
         ({"images": ""}, "question+image", "names no images"),
         ({"clip": "./nothing"}, "image", "there is no folder"),
         ({"kind": "classification", "data": "images", "ways": 2}, "image", "of kind classification"),
+        ({"clip": str(WEIGHTS / "scenes" / "coca")}, "question", "99 shots asked for, but there are only 26"),
     ],
 )
 def test_shots_that_cannot_be_compared_are_an_error_before_any_model_runs(tmp_path, config, by, told):
     model = Reader()
+    path = str(write_benchmark(tmp_path, **config))
     with pytest.raises(InputError, match=told):
-        run(
-            [open_task(str(write_benchmark(tmp_path, **config)), tmp_path, nearest_shots=by)],
-            {},
-            [],
-            model,
-            EvalSettings(),
-        )
+        run([open_task(path, tmp_path, nearest_shots=by)], {}, [], model, EvalSettings((0, 99)))
     assert not model.prompts
 
 

@@ -1,0 +1,104 @@
+"""Documents for shots that are similar to what is asked, as a task's `nearest_shots` says."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cached_property
+
+import torch
+from PIL.Image import Image
+
+from ...agent.nearest_shots import NearestShots, ShotEmbeddings, similarity_kinds
+from ...encoders.clip.clip import Clip
+from ...errors import InputError
+from ...prompting.templates import Shot
+from ..task_data.documents import Doc, TaskData
+from ..task_data.image_files import check
+from ..task_data.task_config import TaskConfig
+from .context_rows import Source
+
+
+class NearestDocs:
+    """Selects candidates for each query, the most similar last. The candidates are embedded once for all rows."""
+
+    def __init__(self, config: TaskConfig, data: TaskData) -> None:
+        self.config, self.data = config, data
+        self.kinds = similarity_kinds(config.nearest_shots)
+        self.unreadable: set[str] = set()  # images of candidates, which are in no shot
+        self._by_id = {doc.id: doc for doc in data.candidates}
+        self._nearest: dict[tuple[Source | None, int], NearestShots] = {}
+
+    def __call__(self, query: Shot, source: Source, num_fewshot: int) -> list[Doc]:
+        """source: asked for words only where candidates are compared by them. Raises `InputError` for a query whose
+        image cannot be read, and for too few candidates."""
+        by_words = "words" in self.kinds
+        key = (source if by_words else None, num_fewshot)
+        if key not in self._nearest:
+            shots = self._readable(source if by_words else _no_words)
+            self._nearest[key] = NearestShots(self._embeddings, shots, num_fewshot, by=self.config.nearest_shots)
+        return [self._by_id[shot.id] for shot in self._nearest[key](query)]
+
+    def of_all(self, num_fewshot: int) -> list[Doc]:
+        """Every candidate that may be in a shot of what is asked. Raises `InputError` where there are too few."""
+        self.prepare()
+        if (there := len(self.data.candidates)) < num_fewshot:
+            raise InputError(
+                f"{self.config.task}: {num_fewshot} shots asked for, but there are only {there} candidates; lower "
+                "num_fewshot"
+            )
+        if "words" in self.kinds:
+            return self.data.candidates
+        found: dict[str, Doc] = {}
+        for doc in self.data.asked:
+            with suppress(InputError):  # its prompt says why
+                found |= {one.id: one for one in self(_shot(doc, _no_words), _no_words, num_fewshot)}
+        return list(found.values())
+
+    def prepare(self) -> None:
+        """Raises `InputError` for images that are not named, and for a text tower that is not installed."""
+        if "image" in self.kinds and self.data.images is None:
+            raise InputError(f"{self.config.task} names no images for shots nearest by image; set `images` in its file")
+        if self.kinds != ("image",):
+            self._embeddings.clip.embed_texts(["a"])
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the scores has to know."""
+        made = [f"shots are the nearest by {self.config.nearest_shots}, in the space of {self.config.clip}"]
+        if self.unreadable:
+            number, first = len(self.unreadable), min(self.unreadable)
+            made.append(f"images in no shot, as they cannot be read: {number}, such as {first}")
+        return made
+
+    @cached_property
+    def _embeddings(self) -> ShotEmbeddings:
+        clip = Clip.from_pretrained(self.config.clip, device="cuda" if torch.cuda.is_available() else "cpu")
+        return ShotEmbeddings(clip, self._read)
+
+    def _read(self, name: str) -> Image:
+        if self.data.images is None:
+            raise InputError(f"{self.config.task} names no images; set `images` in its file")
+        check(self.data.images, [name])
+        return self.data.images.read(name)
+
+    def _readable(self, source: Source) -> list[Shot]:
+        """The candidates, without those whose image cannot be read."""
+        found = []
+        for doc in self.data.candidates:
+            try:
+                shot = _shot(doc, source)
+                if "image" in self.kinds:
+                    self._embeddings([shot], "image")
+            except InputError:
+                self.unreadable.add(doc.image)
+            else:
+                found.append(shot)
+        return found
+
+
+def _shot(doc: Doc, source: Source) -> Shot:
+    return Shot(source(doc), doc.query, id=doc.id, image=doc.image)
+
+
+def _no_words(doc: Doc) -> tuple[()]:
+    return ()
