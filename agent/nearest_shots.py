@@ -42,11 +42,11 @@ class NearestShots:
         self._embedded = {kind: self.embeddings(self.candidates, kind) for kind in self.kinds}
 
     def __call__(self, query: Shot) -> list[Shot]:
-        similarity = sum(self._embedded[kind] @ self.embeddings([query], kind)[0] for kind in self.kinds)
+        parts = [self._embedded[kind] @ self.embeddings([query], kind)[0] for kind in self.kinds]
+        similarity = torch.stack(parts).sum(0).tolist()
         return select_shots(
-            self.candidates, self.num_fewshot, strategy="nearest", query_id=query.id,
-            similarity=torch.as_tensor(similarity).tolist(),
-        )  # fmt: skip
+            self.candidates, self.num_fewshot, strategy="nearest", query_id=query.id, similarity=similarity
+        )
 
 
 class ShotEmbeddings:
@@ -66,8 +66,7 @@ class ShotEmbeddings:
         Raises `InputError` for a shot without an image or question, and for an unreadable image.
         """
         if kind == "words":
-            texts = [" ".join(one.text for one in shot.context) for shot in shots]
-            return self._of_texts(texts)
+            return self._of_texts([" ".join(one.text for one in shot.context) for shot in shots])
         for shot in shots:
             if not getattr(shot, kind):
                 raise InputError(f"shots nearest by {kind}, but {shot.id or 'one of them'!r} has none; give it one")
@@ -79,7 +78,7 @@ class ShotEmbeddings:
         if missing := [text for text in dict.fromkeys(texts) if text.strip() and text not in self._texts]:
             self._texts.update(zip(missing, self.clip.embed_texts(missing).cpu(), strict=True))
         none = torch.zeros(self.clip.embed_dim)
-        return torch.stack([self._texts.get(text, none) for text in texts]) if texts else none[None, :][:0]
+        return self._stacked([self._texts.get(text, none) for text in texts])
 
     def _of_images(self, names: Sequence[str]) -> Tensor:
         missing = [name for name in dict.fromkeys(names) if name not in self._images]
@@ -87,11 +86,14 @@ class ShotEmbeddings:
             batch = missing[start : start + _BATCH]
             embedded = self.clip.embed_images([self.load(name) for name in batch]).cpu()
             self._images.update(zip(batch, embedded, strict=True))
-        return torch.stack([self._images[name] for name in names]) if names else torch.empty(0, self.clip.embed_dim)
+        return self._stacked([self._images[name] for name in names])
+
+    def _stacked(self, rows: Sequence[Tensor]) -> Tensor:
+        return torch.stack([*rows]) if rows else torch.empty(0, self.clip.embed_dim)
 
 
 def similarity_kinds(by: str) -> tuple[str, ...]:
-    """ "question+image" -> its parts. Raises `InputError` for others than `KINDS`."""
+    """The parts of such as "question+image". Raises `InputError` for others than `KINDS`."""
     kinds = tuple(dict.fromkeys(by.split("+")))
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise InputError(f"shots nearest by {unknown[0]!r}; expected one of {', '.join(KINDS)}, or several with +")

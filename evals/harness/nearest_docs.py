@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from PIL.Image import Image
@@ -13,30 +13,39 @@ from ...encoders.clip.clip import Clip
 from ...errors import InputError
 from ...prompting.templates import Shot
 from ..task_data.documents import Doc, TaskData
-from ..task_data.image_files import check
+from ..task_data.image_files import Images, check
 from ..task_data.task_config import TaskConfig
 from .context_rows import Source
 
 
 class NearestDocs:
-    """Selects candidates for each query, the most similar last. The candidates are embedded once for all rows."""
+    """Selects candidates for each query, the most similar last. The candidates are embedded once for all rows.
+
+    Raises `InputError` for unknown kinds of similarity, and for images that are not named.
+    """
 
     def __init__(self, config: TaskConfig, data: TaskData) -> None:
         self.config, self.data = config, data
         self.kinds = similarity_kinds(config.nearest_shots)
+        if "image" in self.kinds and data.images is None:
+            raise InputError(f"{config.task} names no images for shots nearest by image; set `images` in its file")
         self.unreadable: set[str] = set()  # images of candidates, which are in no shot
         self._by_id = {doc.id: doc for doc in data.candidates}
-        self._nearest: dict[tuple[Source | None, int], NearestShots] = {}
+        self._nearest: dict[tuple[Source, int], NearestShots] = {}
+        self._chosen: dict[tuple[Source, int, str], list[Doc]] = {}  # by query: without words, all rows have the same
 
     def __call__(self, query: Shot, source: Source, num_fewshot: int) -> list[Doc]:
         """source: asked for words only where candidates are compared by them. Raises `InputError` for a query whose
         image cannot be read, and for too few candidates."""
-        by_words = "words" in self.kinds
-        key = (source if by_words else None, num_fewshot)
+        source = source if "words" in self.kinds else _no_words
+        key = (source, num_fewshot)
         if key not in self._nearest:
-            shots = self._readable(source if by_words else _no_words)
+            shots = self._readable(source)
             self._nearest[key] = NearestShots(self._embeddings, shots, num_fewshot, by=self.config.nearest_shots)
-        return [self._by_id[shot.id] for shot in self._nearest[key](query)]
+        chosen = (*key, query.id)
+        if chosen not in self._chosen:
+            self._chosen[chosen] = [self._by_id[shot.id] for shot in self._nearest[key](query)]
+        return self._chosen[chosen]
 
     def of_all(self, num_fewshot: int) -> list[Doc]:
         """Every candidate that may be in a shot of what is asked. Raises `InputError` where there are too few."""
@@ -55,9 +64,7 @@ class NearestDocs:
         return list(found.values())
 
     def prepare(self) -> None:
-        """Raises `InputError` for images that are not named, and for a text tower that is not installed."""
-        if "image" in self.kinds and self.data.images is None:
-            raise InputError(f"{self.config.task} names no images for shots nearest by image; set `images` in its file")
+        """Raises `InputError` for a text tower that is not installed."""
         if self.kinds != ("image",):
             self._embeddings.clip.embed_texts(["a"])
 
@@ -73,13 +80,7 @@ class NearestDocs:
     @cached_property
     def _embeddings(self) -> ShotEmbeddings:
         clip = Clip.from_pretrained(self.config.clip, device="cuda" if torch.cuda.is_available() else "cpu")
-        return ShotEmbeddings(clip, self._read)
-
-    def _read(self, name: str) -> Image:
-        if self.data.images is None:
-            raise InputError(f"{self.config.task} names no images; set `images` in its file")
-        check(self.data.images, [name])
-        return self.data.images.read(name)
+        return ShotEmbeddings(clip, partial(_read, self.data.images)) if self.data.images else ShotEmbeddings(clip)
 
     def _readable(self, source: Source) -> list[Shot]:
         """The candidates, without those whose image cannot be read."""
@@ -98,6 +99,11 @@ class NearestDocs:
 
 def _shot(doc: Doc, source: Source) -> Shot:
     return Shot(source(doc), doc.query, id=doc.id, image=doc.image)
+
+
+def _read(images: Images, name: str) -> Image:
+    check(images, [name])
+    return images.read(name)
 
 
 def _no_words(doc: Doc) -> tuple[()]:

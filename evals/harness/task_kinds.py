@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ...agent.nearest_shots import similarity_kinds
 from ...errors import InputError
 from ..kinds.captioning_task import CaptioningTask
 from ..kinds.classification_task import ClassificationTask
@@ -43,7 +42,6 @@ def open_task(
     if nearest_shots is not None:
         config = replace(config, nearest_shots=nearest_shots)
     if config.nearest_shots:
-        similarity_kinds(config.nearest_shots)
         if config.kind not in _WITH_NEAREST:
             raise InputError(
                 f"{config.task} is of kind {config.kind}: nearest shots are for {', '.join(_WITH_NEAREST)}"
